@@ -1,0 +1,49 @@
+//===- MPTOpBase.td - what every op family builds on -*- tablegen -*-===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Base classes of the op families: common traits, result type inference that
+// ignores encodings, and the one assembly format.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_DIALECT_MPT_IR_MPTOPBASE
+#define MPT_DIALECT_MPT_IR_MPTOPBASE
+
+include "mpt/Dialect/MPT/IR/MPTBase.td"
+include "mpt/Dialect/MPT/IR/MPTInterfaces.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+/// A statically shaped f32 tensor; the encoding, if any, is a format.
+def MPT_F32Tensor : StaticShapeTensorOf<[F32]>;
+def MPT_IntTensor : StaticShapeTensorOf<[I64, I32]>;
+def MPT_BoolTensor : StaticShapeTensorOf<[I1]>;
+def MPT_AnyTensor : StaticShapeTensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I64, I32, I8, I1]>;
+/// Stored codes of a low-precision tensor, after materialization.
+def MPT_StorageTensor : StaticShapeTensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I8]>;
+/// A scalar as a rank-0 tensor.
+def MPT_F32Scalar : 0DTensorOf<[F32]>;
+def MPT_I64Scalar : 0DTensorOf<[I64]>;
+
+class MPT_Op<string mnemonic, list<Trait> traits = []>
+    : Op<MPT_Dialect, mnemonic, !listconcat([Pure], traits)> {
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+}
+
+/// An op whose result types follow from operands and attributes. Operands'
+/// encodings are ignored by inference: what a value is held in does not change
+/// what is computed from it.
+class MPT_InferredOp<string mnemonic, list<Trait> traits = []>
+    : MPT_Op<mnemonic, !listconcat([InferTypeOpAdaptorWithIsCompatible], traits)> {
+  code compatibleDefinition = [{
+    bool $cppClass::isCompatibleReturnTypes(::mlir::TypeRange l,
+                                            ::mlir::TypeRange r) {
+      return ::mpt::compatibleIgnoringEncoding(l, r);
+    }
+  }];
+  let extraClassDefinition = compatibleDefinition;
+}
+
+#endif // MPT_DIALECT_MPT_IR_MPTOPBASE

@@ -1,0 +1,51 @@
+//===- ProductOps.td - matrix products -*- tablegen -*-===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Matrix products, before and after materialization of formats.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_DIALECT_MPT_IR_PRODUCTOPS
+#define MPT_DIALECT_MPT_IR_PRODUCTOPS
+
+include "mpt/Dialect/MPT/IR/MPTOpBase.td"
+
+def MPT_MatmulOp : MPT_InferredOp<"matmul",
+    [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>,
+     DeclareOpInterfaceMethods<MPT_ProductOpInterface>]> {
+  let summary = "batched matrix product with transpose flags, f32 accumulation";
+  let description = [{
+    lhs: [B..., M, K] ([B..., K, M] with `transpose_lhs`), rhs: [B..., K, N]
+    ([B..., N, K] with `transpose_rhs`). Batch dims broadcast only by absence: a
+    rank-2 rhs serves every batch element, which then counts as more rows. With
+    `fold_batch` both operands' leading dims belong to the contraction:
+    lhs [B..., K, M] (transposed), rhs [B..., K, N] give [M, N], the weight
+    gradient. `role` is set once the training step exists.
+  }];
+  let arguments = (ins MPT_F32Tensor:$lhs, MPT_F32Tensor:$rhs,
+                       UnitAttr:$transpose_lhs, UnitAttr:$transpose_rhs,
+                       UnitAttr:$fold_batch, OptionalAttr<MPT_RoleAttr>:$role,
+                       OptionalAttr<MPT_MetricsAttr>:$metrics);
+  let results = (outs MPT_F32Tensor:$y);
+  let hasCanonicalizer = 1;
+}
+
+def MPT_ScaledMatmulOp : MPT_Op<"scaled_matmul",
+    [AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<MPT_ProductOpInterface>]> {
+  let summary = "product of stored low-precision operands";
+  let description = [{
+    As `mpt.matmul`, on storage tensors: the real operand is
+    decode(code) * inverse scale. Operands without inverse scale have scale 1.
+  }];
+  let arguments = (ins MPT_StorageTensor:$lhs, MPT_StorageTensor:$rhs,
+                       Optional<MPT_F32Scalar>:$lhs_inverse_scale,
+                       Optional<MPT_F32Scalar>:$rhs_inverse_scale,
+                       UnitAttr:$transpose_lhs, UnitAttr:$transpose_rhs,
+                       UnitAttr:$fold_batch, OptionalAttr<MPT_RoleAttr>:$role);
+  let results = (outs MPT_F32Tensor:$y);
+  let hasVerifier = 1;
+}
+
+#endif // MPT_DIALECT_MPT_IR_PRODUCTOPS

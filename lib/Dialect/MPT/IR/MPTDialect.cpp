@@ -1,0 +1,292 @@
+//===- MPTDialect.cpp - the mpt dialect, its attributes and their verifiers ---------------------------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Registration, the format and metrics attributes, and what the discardable
+// attributes of functions must satisfy.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mpt;
+
+#include "mpt/Dialect/MPT/IR/MPTDialect.cpp.inc"
+#include "mpt/Dialect/MPT/IR/MPTEnums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "mpt/Dialect/MPT/IR/MPTAttrs.cpp.inc"
+#include "mpt/Dialect/MPT/IR/MPTInterfaces.cpp.inc"
+
+void MPTDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "mpt/Dialect/MPT/IR/MPTAttrs.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "mpt/Dialect/MPT/IR/MPTOps.cpp.inc"
+      >();
+}
+
+Operation *MPTDialect::materializeConstant(OpBuilder &builder, Attribute value,
+                                           Type type, Location loc) {
+  auto elements = dyn_cast<ElementsAttr>(value);
+  if (!elements)
+    return nullptr;
+  return ConstantOp::create(builder, loc, elements);
+}
+
+//===----------------------------------------------------------------------===//
+// Discardable attributes
+//===----------------------------------------------------------------------===//
+
+LogicalResult MPTDialect::verifyOperationAttribute(Operation *op,
+                                                   NamedAttribute attribute) {
+  if (attribute.getName() == kNameAttr && !isa<StringAttr>(attribute.getValue()))
+    return op->emitOpError() << "'" << kNameAttr << "' must be a string, found "
+                             << attribute.getValue();
+  return success();
+}
+
+LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op, unsigned region,
+                                                   unsigned index,
+                                                   NamedAttribute attribute) {
+  StringRef name = attribute.getName();
+  Attribute value = attribute.getValue();
+  auto fail = [&](const Twine &expected) {
+    return op->emitOpError() << "argument " << index << ": '" << name
+                             << "' must be " << expected << ", found " << value;
+  };
+  if (name == kNameAttr && !isa<StringAttr>(value))
+    return fail("a string");
+  if (name == kKindAttr && !isa<KindAttr>(value))
+    return fail("a #mpt.kind");
+  if (name == kIgnoreIndexAttr && !isa<IntegerAttr>(value))
+    return fail("an integer");
+  if (name == kRangeAttr) {
+    auto range = dyn_cast<DenseI64ArrayAttr>(value);
+    if (!range || range.size() != 2 || range[0] >= range[1])
+      return fail("a half open range array<i64: low, high> with low < high");
+  }
+  return success();
+}
+
+LogicalResult MPTDialect::verifyRegionResultAttribute(Operation *op,
+                                                      unsigned region,
+                                                      unsigned index,
+                                                      NamedAttribute attribute) {
+  if (attribute.getName() != kAliasAttr)
+    return success();
+  auto func = dyn_cast<func::FuncOp>(op);
+  auto alias = dyn_cast<IntegerAttr>(attribute.getValue());
+  if (!func || !alias)
+    return op->emitOpError() << "result " << index << ": '" << kAliasAttr
+                             << "' must be an integer on a func.func";
+  int64_t argument = alias.getInt();
+  if (argument < 0 || argument >= func.getNumArguments())
+    return op->emitOpError()
+           << "result " << index << ": '" << kAliasAttr << "' names argument "
+           << argument << ", but there are " << func.getNumArguments();
+  if (func.getArgumentTypes()[argument] != func.getResultTypes()[index])
+    return op->emitOpError()
+           << "result " << index << " of type " << func.getResultTypes()[index]
+           << " cannot update argument " << argument << " of type "
+           << func.getArgumentTypes()[argument];
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// #mpt.format
+//===----------------------------------------------------------------------===//
+
+Attribute FormatAttr::parse(AsmParser &parser, Type) {
+  StringRef word;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseLess() || parser.parseKeyword(&word))
+    return {};
+  auto storage = symbolizeStorage(word);
+  if (!storage) {
+    parser.emitError(loc) << "unknown storage '" << word
+                          << "', expected f32, bf16, f8E4M3FN, f8E5M2 or i8";
+    return {};
+  }
+  FormatAttr defaults = FormatAttr::get(parser.getContext(), *storage);
+  Granularity scale = defaults.getScale();
+  Recipe recipe = defaults.getRecipe();
+  Rounding rounding = defaults.getRounding();
+  while (succeeded(parser.parseOptionalComma())) {
+    StringRef key;
+    SMLoc keyLoc = parser.getCurrentLocation();
+    if (parser.parseKeyword(&key) || parser.parseEqual() ||
+        parser.parseKeyword(&word))
+      return {};
+    auto set = [&](auto parsed, auto &target) {
+      if (parsed)
+        target = *parsed;
+      return parsed.has_value();
+    };
+    bool known = key == "scale"      ? set(symbolizeGranularity(word), scale)
+                 : key == "recipe"   ? set(symbolizeRecipe(word), recipe)
+                 : key == "rounding" ? set(symbolizeRounding(word), rounding)
+                                     : false;
+    if (!known) {
+      parser.emitError(keyLoc) << "unknown format property '" << key << " = "
+                               << word << "'";
+      return {};
+    }
+  }
+  if (parser.parseGreater())
+    return {};
+  return parser.getChecked<FormatAttr>(loc, parser.getContext(), *storage, scale,
+                                       recipe, rounding);
+}
+
+void FormatAttr::print(AsmPrinter &printer) const {
+  printer << "<" << stringifyStorage(getStorage());
+  if (getScale() != Granularity::None)
+    printer << ", scale = " << stringifyGranularity(getScale());
+  if (getRecipe() != Recipe::None)
+    printer << ", recipe = " << stringifyRecipe(getRecipe());
+  if (getRounding() != Rounding::Nearest)
+    printer << ", rounding = " << stringifyRounding(getRounding());
+  printer << ">";
+}
+
+LogicalResult FormatAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 Storage storage, Granularity scale,
+                                 Recipe recipe, Rounding rounding) {
+  bool takesScale = storage != Storage::F32 && storage != Storage::BF16;
+  if (takesScale != (scale != Granularity::None))
+    return emitError() << "storage " << stringifyStorage(storage)
+                       << (takesScale ? " needs a scale" : " takes no scale")
+                       << ", found scale = " << stringifyGranularity(scale);
+  if (takesScale != (recipe != Recipe::None))
+    return emitError() << "storage " << stringifyStorage(storage)
+                       << (takesScale ? " needs a recipe" : " takes no recipe")
+                       << ", found recipe = " << stringifyRecipe(recipe);
+  return success();
+}
+
+LogicalResult
+FormatAttr::verifyEncoding(ArrayRef<int64_t> shape, Type elementType,
+                           function_ref<InFlightDiagnostic()> emitError) const {
+  if (!elementType.isF32())
+    return emitError() << "a format annotates f32 tensors, found element type "
+                       << elementType;
+  return success();
+}
+
+unsigned FormatAttr::getBytes() const {
+  switch (getStorage()) {
+  case Storage::F32:
+    return 4;
+  case Storage::BF16:
+    return 2;
+  case Storage::E4M3:
+  case Storage::E5M2:
+  case Storage::I8:
+    return 1;
+  }
+  llvm_unreachable("all storages are listed");
+}
+
+//===----------------------------------------------------------------------===//
+// Shared helpers
+//===----------------------------------------------------------------------===//
+
+StringRef mpt::getStableName(Operation *op) {
+  if (auto name = op->getAttrOfType<StringAttr>(kNameAttr))
+    return name.getValue();
+  return op->getName().getStringRef();
+}
+
+void mpt::setStableName(Operation *op, StringRef name) {
+  op->setAttr(kNameAttr, StringAttr::get(op->getContext(), name));
+}
+
+RankedTensorType mpt::withoutEncoding(Type type) {
+  auto tensor = cast<RankedTensorType>(type);
+  return RankedTensorType::get(tensor.getShape(), tensor.getElementType());
+}
+
+bool mpt::compatibleIgnoringEncoding(TypeRange lhs, TypeRange rhs) {
+  if (lhs.size() != rhs.size())
+    return false;
+  for (auto [l, r] : llvm::zip(lhs, rhs)) {
+    auto lt = dyn_cast<RankedTensorType>(l), rt = dyn_cast<RankedTensorType>(r);
+    if (!lt || !rt || withoutEncoding(lt) != withoutEncoding(rt))
+      return false;
+  }
+  return true;
+}
+
+FormatAttr mpt::getFormat(Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  return tensor ? dyn_cast_or_null<FormatAttr>(tensor.getEncoding()) : FormatAttr();
+}
+
+std::optional<SmallVector<int64_t>>
+mpt::broadcastShapes(ArrayRef<int64_t> lhs, ArrayRef<int64_t> rhs) {
+  size_t rank = std::max(lhs.size(), rhs.size());
+  SmallVector<int64_t> result(rank);
+  for (size_t i = 0; i < rank; ++i) {
+    int64_t l = i < lhs.size() ? lhs[lhs.size() - 1 - i] : 1;
+    int64_t r = i < rhs.size() ? rhs[rhs.size() - 1 - i] : 1;
+    if (l != r && l != 1 && r != 1)
+      return std::nullopt;
+    result[rank - 1 - i] = l == 1 ? r : l;
+  }
+  return result;
+}
+
+LogicalResult mpt::inferBroadcastType(std::optional<Location> location,
+                                      StringRef opName, ValueRange operands,
+                                      char element,
+                                      SmallVectorImpl<Type> &types) {
+  SmallVector<int64_t> shape;
+  for (Value operand : operands) {
+    auto type = dyn_cast<RankedTensorType>(operand.getType());
+    if (!type || !type.hasStaticShape())
+      return emitOptionalError(location, "'", opName,
+                               "' takes statically shaped tensors, found ",
+                               operand.getType());
+    auto merged = broadcastShapes(shape, type.getShape());
+    if (!merged)
+      return emitOptionalError(location, "'", opName, "' operand of type ", type,
+                               " does not broadcast with the others");
+    shape = *merged;
+  }
+  MLIRContext *context = operands.front().getContext();
+  Builder builder(context);
+  Type elementType =
+      element == 'b'   ? Type(builder.getI1Type())
+      : element == 'i' ? Type(builder.getI64Type())
+      : element == 's'
+          ? cast<RankedTensorType>(operands.front().getType()).getElementType()
+          : Type(builder.getF32Type());
+  types.push_back(RankedTensorType::get(shape, elementType));
+  return success();
+}
+
+Value mpt::sumToShape(OpBuilder &builder, Location location, Value grad,
+                      Type type) {
+  auto from = cast<RankedTensorType>(grad.getType());
+  auto to = withoutEncoding(type);
+  if (from.getShape() == to.getShape())
+    return grad;
+  int64_t lead = from.getRank() - to.getRank();
+  SmallVector<int64_t> axes;
+  for (int64_t d = 0; d < from.getRank(); ++d)
+    if (from.getDimSize(d) != 1 && (d < lead || to.getDimSize(d - lead) == 1))
+      axes.push_back(d);
+  Value sum = grad;
+  if (!axes.empty())
+    sum = ReduceOp::create(builder, location, Reduction::Sum, grad, axes);
+  if (cast<RankedTensorType>(sum.getType()).getShape() != to.getShape())
+    sum = ReshapeOp::create(builder, location, to, sum);
+  return sum;
+}

@@ -1,0 +1,200 @@
+//===- ShapeOps.cpp - constants and views ---------------------------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Verifiers, folders, layouts and gradients of the ops that only rearrange.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mpt/Dialect/MPT/IR/MPTDialect.h"
+
+using namespace mlir;
+using namespace mpt;
+
+//===----------------------------------------------------------------------===//
+// constant
+//===----------------------------------------------------------------------===//
+
+OpFoldResult ConstantOp::fold(FoldAdaptor) { return getValue(); }
+
+LogicalResult ConstantOp::verify() {
+  if (!isa<ElementsAttr>(getValue()))
+    return emitOpError() << "needs a tensor value, found " << getValue();
+  return success();
+}
+
+Value ConstantOp::scalar(OpBuilder &builder, Location location, float value) {
+  auto type = RankedTensorType::get({}, builder.getF32Type());
+  return ConstantOp::create(builder, location,
+                            DenseElementsAttr::get(type, value));
+}
+Value ConstantOp::scalarInt(OpBuilder &builder, Location location, int64_t value) {
+  auto type = RankedTensorType::get({}, builder.getI64Type());
+  return ConstantOp::create(builder, location,
+                            DenseElementsAttr::get(type, value));
+}
+
+//===----------------------------------------------------------------------===//
+// reshape
+//===----------------------------------------------------------------------===//
+
+LogicalResult ReshapeOp::verify() {
+  auto from = getX().getType(), to = getY().getType();
+  if (from.getElementType() != to.getElementType() ||
+      from.getNumElements() != to.getNumElements())
+    return emitOpError() << "cannot turn " << from << " into " << to;
+  return success();
+}
+OpFoldResult ReshapeOp::fold(FoldAdaptor adaptor) {
+  if (getX().getType() == getY().getType())
+    return getX();
+  if (auto source = getX().getDefiningOp<ReshapeOp>()) {
+    getXMutable().assign(source.getX());
+    return getY();
+  }
+  if (auto dense = dyn_cast_or_null<DenseElementsAttr>(adaptor.getX()))
+    return dense.reshape(getY().getType());
+  return {};
+}
+std::optional<Layout> ReshapeOp::applyToLayout(const Layout &source) {
+  return source.reshape(getY().getType().getShape());
+}
+Value ReshapeOp::getViewSource() { return getX(); }
+LogicalResult ReshapeOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
+                                  ArrayRef<bool> needed,
+                                  MutableArrayRef<Value> dx) {
+  if (needed[0])
+    dx[0] = b.createOrFold<ReshapeOp>(getLoc(), withoutEncoding(getX().getType()),
+                                      dy[0]);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// broadcast
+//===----------------------------------------------------------------------===//
+
+LogicalResult BroadcastOp::verify() {
+  auto from = getX().getType(), to = getY().getType();
+  auto shape = broadcastShapes(from.getShape(), to.getShape());
+  if (from.getElementType() != to.getElementType() || !shape ||
+      ArrayRef(*shape) != to.getShape())
+    return emitOpError() << "cannot stretch " << from << " to " << to;
+  return success();
+}
+OpFoldResult BroadcastOp::fold(FoldAdaptor) {
+  return getX().getType() == getY().getType() ? getX() : Value();
+}
+std::optional<Layout> BroadcastOp::applyToLayout(const Layout &source) {
+  return source.broadcast(getY().getType().getShape());
+}
+Value BroadcastOp::getViewSource() { return getX(); }
+LogicalResult BroadcastOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
+                                    ArrayRef<bool> needed,
+                                    MutableArrayRef<Value> dx) {
+  if (needed[0])
+    dx[0] = sumToShape(b, getLoc(), dy[0], getX().getType());
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// transpose
+//===----------------------------------------------------------------------===//
+
+LogicalResult TransposeOp::verify() {
+  auto from = getX().getType(), to = getY().getType();
+  ArrayRef<int64_t> perm = getPermutation();
+  SmallVector<bool> seen(from.getRank(), false);
+  bool valid = static_cast<int64_t>(perm.size()) == from.getRank() &&
+               to.getRank() == from.getRank() &&
+               to.getElementType() == from.getElementType();
+  for (int64_t i = 0; valid && i < from.getRank(); ++i) {
+    int64_t d = perm[i];
+    valid = d >= 0 && d < from.getRank() && !seen[d] &&
+            to.getDimSize(i) == from.getDimSize(d);
+    if (valid)
+      seen[d] = true;
+  }
+  if (!valid)
+    return emitOpError() << "permutation [" << perm << "] does not turn " << from
+                         << " into " << to;
+  return success();
+}
+OpFoldResult TransposeOp::fold(FoldAdaptor) {
+  ArrayRef<int64_t> perm = getPermutation();
+  if (llvm::is_sorted(perm) && getX().getType() == getY().getType())
+    return getX();
+  if (auto source = getX().getDefiningOp<TransposeOp>()) {
+    SmallVector<int64_t> composed;
+    for (int64_t d : perm)
+      composed.push_back(source.getPermutation()[d]);
+    getXMutable().assign(source.getX());
+    setPermutation(composed);
+    return getY();
+  }
+  return {};
+}
+std::optional<Layout> TransposeOp::applyToLayout(const Layout &source) {
+  return source.transpose(getPermutation());
+}
+Value TransposeOp::getViewSource() { return getX(); }
+LogicalResult TransposeOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
+                                    ArrayRef<bool> needed,
+                                    MutableArrayRef<Value> dx) {
+  if (!needed[0])
+    return success();
+  SmallVector<int64_t> inverse(getPermutation().size());
+  for (auto [i, d] : llvm::enumerate(getPermutation()))
+    inverse[d] = i;
+  dx[0] = TransposeOp::create(b, getLoc(), withoutEncoding(getX().getType()),
+                              dy[0], inverse);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// slice and pad
+//===----------------------------------------------------------------------===//
+
+/// Whether `part` placed at `offsets` lies inside `whole`.
+static bool fitsInside(RankedTensorType part, RankedTensorType whole,
+                       ArrayRef<int64_t> offsets) {
+  if (part.getElementType() != whole.getElementType() ||
+      part.getRank() != whole.getRank() ||
+      static_cast<int64_t>(offsets.size()) != whole.getRank())
+    return false;
+  for (auto [offset, size, limit] :
+       llvm::zip(offsets, part.getShape(), whole.getShape()))
+    if (offset < 0 || offset > limit || size > limit - offset)
+      return false;
+  return true;
+}
+
+LogicalResult SliceOp::verify() {
+  if (!fitsInside(cast<RankedTensorType>(getY().getType()),
+                  cast<RankedTensorType>(getX().getType()), getOffsets()))
+    return emitOpError() << "at offsets [" << getOffsets() << "] of size "
+                         << getY().getType() << " leaves " << getX().getType();
+  return success();
+}
+OpFoldResult SliceOp::fold(FoldAdaptor) {
+  return getX().getType() == getY().getType() ? getX() : Value();
+}
+std::optional<Layout> SliceOp::applyToLayout(const Layout &source) {
+  return source.slice(getOffsets(), getY().getType().getShape());
+}
+Value SliceOp::getViewSource() { return getX(); }
+LogicalResult SliceOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
+                                ArrayRef<bool> needed,
+                                MutableArrayRef<Value> dx) {
+  if (needed[0])
+    dx[0] = PadOp::create(b, getLoc(), withoutEncoding(getX().getType()), dy[0],
+                          getOffsets());
+  return success();
+}
+
+LogicalResult PadOp::verify() {
+  if (!fitsInside(cast<RankedTensorType>(getX().getType()),
+                  cast<RankedTensorType>(getY().getType()), getOffsets()))
+    return emitOpError() << "cannot place " << getX().getType() << " at offsets ["
+                         << getOffsets() << "] of " << getY().getType();
+  return success();
+}
