@@ -1,6 +1,4 @@
-# Part of the mpt project, under the Apache License v2.0 with LLVM Exceptions.
-# See the file LICENSE for licence information.
-# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 """A whole training step of a PyTorch model as one pure ONNX graph.
 
 The strongest CPU baseline known to us is stock onnxruntime running such a graph. It is made

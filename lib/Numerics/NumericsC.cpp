@@ -17,8 +17,7 @@ using namespace mpt;
 
 #if defined(__x86_64__) && defined(__linux__)
 #define MPT_CLONES                                                             \
-  __attribute__((target_clones("default", "arch=x86-64-v3",                   \
-                               "arch=x86-64-v4")))
+  __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define MPT_CLONES
 #endif

@@ -1,6 +1,4 @@
-# Part of the mpt project, under the Apache License v2.0 with LLVM Exceptions.
-# See the file LICENSE for licence information.
-# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 """mpt: from a model's ONNX graph to an ahead-of-time mixed-precision training step.
 
 The names below are imported on first use, so that `import mpt` and `mptc --help`

@@ -1,6 +1,4 @@
-# Part of the mpt project, under the Apache License v2.0 with LLVM Exceptions.
-# See the file LICENSE for licence information.
-# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 """Masked-LM batches: from text files to one safetensors file that every stage reads.
 
 Layout of a batches file (version 1): four int64 tensors [N, batch, seq],
@@ -219,12 +217,12 @@ def make_batches(
         raise DataError(f"corpus: {total} windows of {seq} tokens do not fill one batch of {batch}")
     special = _special_ids(tokenizer)
     passes = -(-count * batch // total)
-    order = np.concatenate([np.random.default_rng([seed, p]).permutation(total) for p in range(passes)])
+    order = np.concatenate([np.random.default_rng([seed, 0, p]).permutation(total) for p in range(passes)])
     order = order[: count * batch]
     tensors = {name: values[order] for name, values in windows.items()}
     tensors["labels"] = np.empty_like(tensors["input_ids"])
     for row, ids in enumerate(tensors["input_ids"]):
-        rng = np.random.default_rng([seed, passes, row])
+        rng = np.random.default_rng([seed, 1, row])
         tensors["input_ids"][row], tensors["labels"][row] = mask_window(ids, special, vocab, rng)
     tensors = {name: np.ascontiguousarray(tensors[name].reshape(count, batch, seq)) for name in NAMES}
     labelled = (tensors["labels"] != IGNORE_INDEX).sum(axis=(1, 2))

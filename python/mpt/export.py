@@ -1,6 +1,4 @@
-# Part of the mpt project, under the Apache License v2.0 with LLVM Exceptions.
-# See the file LICENSE for licence information.
-# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 """Export a PyTorch model to an ONNX file that can be trained.
 
 `torch.onnx.export` by default writes graphs meant for inference: it folds transposed
@@ -23,6 +21,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
+
+from mpt.files import staged
 
 # Gelu is one operator from opset 20 on; Dropout, LayerNormalization and
 # SoftmaxCrossEntropyLoss are the same as in 18.
@@ -59,6 +59,7 @@ def export(
         rank two or more `batch` and `seq`; or {input: {axis: name}}.
     opset: 18 to 20.
 
+    ONNX has no padding_idx: gradients are PyTorch's as long as padding tokens are masked out.
     Initializers carry the names of `model.named_parameters()`; a tied parameter is there
     once, its other names are in the metadata entry `mpt.tied`. Weights above 1.5 GB go to
     `path + ".data"`. The model's mode and attention implementation are restored.
@@ -287,14 +288,5 @@ def _write(graph_model: ir.Model, path: Path) -> None:
         if value.const_value is not None
     )
     data_name = path.name + ".data" if size > EXTERNAL_DATA_BYTES else None
-    # The graph names its data file, so that one is written in a directory of its own.
-    staging = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    staging.mkdir()
-    try:
-        ir.save(graph_model, staging / path.name, external_data=data_name)
-        for name in filter(None, (data_name, path.name)):
-            os.replace(staging / name, path.parent / name)
-    finally:
-        for leftover in staging.iterdir():
-            leftover.unlink()
-        staging.rmdir()
+    with staged(path) as inner:
+        ir.save(graph_model, inner, external_data=data_name)

@@ -1,6 +1,4 @@
-# Part of the mpt project, under the Apache License v2.0 with LLVM Exceptions.
-# See the file LICENSE for licence information.
-# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 """The BERTs that tests and benches use, their batches, and PyTorch's answers for them.
 
 `python -m models OUT [NAME...]` (in python/tests) writes the files a test would make, for

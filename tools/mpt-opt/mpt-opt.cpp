@@ -10,12 +10,14 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "mlir/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   registry.insert<mlir::func::FuncDialect, mpt::MPTDialect>();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
+  mpt::registerMPTPasses();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "mpt optimizer driver\n", registry));
 }

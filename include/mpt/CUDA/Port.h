@@ -47,6 +47,8 @@
 
 #endif
 
+#include "mpt/Numerics/Math.h"
+
 /// The few symbols that a package offers; all else is hidden (-fvisibility=hidden).
 #define MPT_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -178,28 +180,18 @@ MPT_SIM_INTERNAL __device__ inline int64_t gridThreads() {
 /// Sum over the warp in every lane. The tree +16, +8, +4, +2, +1 is part of the
 /// definition of a row reduction: the CPU back end has the same bits.
 MPT_SIM_INTERNAL __device__ inline float warpSum(float v MPT_SITE_PARAM) {
-  v = v + __shfl_xor_sync(0xffffffffu, v, 16, 32 MPT_SITE_ARG);
-  v = v + __shfl_xor_sync(0xffffffffu, v, 8, 32 MPT_SITE_ARG);
-  v = v + __shfl_xor_sync(0xffffffffu, v, 4, 32 MPT_SITE_ARG);
-  v = v + __shfl_xor_sync(0xffffffffu, v, 2, 32 MPT_SITE_ARG);
-  v = v + __shfl_xor_sync(0xffffffffu, v, 1, 32 MPT_SITE_ARG);
+  for (int distance = 16; distance > 0; distance /= 2)
+    v = v + __shfl_xor_sync(0xffffffffu, v, distance, 32 MPT_SITE_ARG);
   return v;
 }
 
-/// The larger of two numbers; NaN if either is NaN (arith.maximumf but for the
-/// sign of zero, where the first one stays).
-MPT_SIM_INTERNAL __device__ inline float maxOf(float a, float b) {
-  return (b > a || b != b) ? b : a;
-}
-
-/// Maximum over the warp in every lane, NaN if any lane has NaN.
+/// Maximum over the warp in every lane, NaN if any lane has NaN: lane 0 has the
+/// tree's result, the others get it from there (signs of zeros may differ).
 MPT_SIM_INTERNAL __device__ inline float warpMax(float v MPT_SITE_PARAM) {
-  v = maxOf(v, __shfl_xor_sync(0xffffffffu, v, 16, 32 MPT_SITE_ARG));
-  v = maxOf(v, __shfl_xor_sync(0xffffffffu, v, 8, 32 MPT_SITE_ARG));
-  v = maxOf(v, __shfl_xor_sync(0xffffffffu, v, 4, 32 MPT_SITE_ARG));
-  v = maxOf(v, __shfl_xor_sync(0xffffffffu, v, 2, 32 MPT_SITE_ARG));
-  v = maxOf(v, __shfl_xor_sync(0xffffffffu, v, 1, 32 MPT_SITE_ARG));
-  return v;
+  for (int distance = 16; distance > 0; distance /= 2)
+    v = num::maxOf(
+        v, __shfl_xor_sync(0xffffffffu, v, distance, 32 MPT_SITE_ARG));
+  return __shfl_sync(0xffffffffu, v, 0, 32 MPT_SITE_ARG);
 }
 
 /// *address = max(*address, |v|), in any order with the same result: numbers
@@ -208,7 +200,7 @@ MPT_SIM_INTERNAL __device__ inline float warpMax(float v MPT_SITE_PARAM) {
 MPT_SIM_INTERNAL __device__ inline void
 atomicAmax(float *address, float v MPT_SITE_PARAM) {
   atomicMax(reinterpret_cast<unsigned *>(address),
-            __float_as_uint(v) & 0x7fffffffu MPT_SITE_ARG);
+            num::bits(v) & 0x7fffffffu MPT_SITE_ARG);
 }
 
 } // namespace mpt

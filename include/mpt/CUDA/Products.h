@@ -26,6 +26,7 @@
 #endif
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace mpt {
@@ -497,6 +498,9 @@ private:
 
   std::string multiply(Entry &entry, int64_t outer, const void *a,
                        const void *b, float *d, cudaStream_t stream) {
+#if !defined(__CUDACC__)
+    sim::nameNextProduct(entry.name.c_str());
+#endif
     const detail::ProductPlan &plan = entry.plan;
     const float alpha = 1.0f, beta = plan.desc.accumulate ? 1.0f : 0.0f;
     const char *atA = static_cast<const char *>(a) +

@@ -153,14 +153,15 @@ void clearReport();
 
 extern "C" {
 /// mpt::sim::report() for foreign callers.
-const char *mpt_sim_report();
+__attribute__((visibility("default"))) const char *mpt_sim_report();
 /// Sets the order by its text form; returns 0, or 1 if it is none.
-int mpt_sim_set_order(const char *order);
+__attribute__((visibility("default"))) int
+mpt_sim_set_order(const char *order);
 /// `hook` is called before (after = 0) and behind (after = 1) every kernel and
 /// product that runs, with its name and its ordinal since the hook was set.
 /// Device memory is host memory, so it may read and write buffers.
-void mpt_sim_set_hook(void (*hook)(const char *name, uint64_t ordinal,
-                                   int after));
+__attribute__((visibility("default"))) void
+mpt_sim_set_hook(void (*hook)(const char *name, uint64_t ordinal, int after));
 }
 
 #endif // MPT_CUDASIM_SIM_H

@@ -15,6 +15,9 @@
 
 #include <cstddef>
 
+/// Inlined into a caller that is compiled for several levels of a processor.
+#define MPT_HOST_INLINE inline __attribute__((always_inline))
+
 namespace mpt {
 namespace num {
 
@@ -22,8 +25,8 @@ namespace detail {
 
 /// out[i] = fn(in[i]).
 template <typename In, typename Out, typename Fn>
-inline __attribute__((always_inline)) void
-mapArray(const In *__restrict in, Out *__restrict out, size_t n, Fn fn) {
+MPT_HOST_INLINE void mapArray(const In *__restrict in, Out *__restrict out,
+                              size_t n, Fn fn) {
   for (size_t i = 0; i < n; ++i)
     out[i] = static_cast<Out>(fn(in[i]));
 }
@@ -32,8 +35,8 @@ mapArray(const In *__restrict in, Out *__restrict out, size_t n, Fn fn) {
 
 /// codes[i] = encode(x[i] * scale); F32 copies the scaled values. False if
 /// `format` is none of the enumeration's.
-inline bool encodeArray(Format format, const float *x, size_t n, float scale,
-                        void *codes) {
+MPT_HOST_INLINE bool encodeArray(Format format, const float *x, size_t n,
+                                 float scale, void *codes) {
   auto *bytes = static_cast<uint8_t *>(codes);
   switch (format) {
   case Format::F32:
@@ -62,8 +65,8 @@ inline bool encodeArray(Format format, const float *x, size_t n, float scale,
 
 /// x[i] = decode(codes[i]) * inverseScale. False if `format` is none of the
 /// enumeration's.
-inline bool decodeArray(Format format, const void *codes, size_t n,
-                        float inverseScale, float *x) {
+MPT_HOST_INLINE bool decodeArray(Format format, const void *codes, size_t n,
+                                 float inverseScale, float *x) {
   float s = inverseScale;
   auto *bytes = static_cast<const uint8_t *>(codes);
   switch (format) {
@@ -115,7 +118,7 @@ inline bool encodeArrayStochastic(Format format, const float *x, size_t n,
 }
 
 /// The largest magnitude of the array, 0 if it is empty, NaN if one is NaN.
-inline float amaxArray(const float *x, size_t n) {
+MPT_HOST_INLINE float amaxArray(const float *x, size_t n) {
   uint32_t running = 0;
   for (size_t i = 0; i < n; ++i)
     running = num::amaxBits(running, x[i]);

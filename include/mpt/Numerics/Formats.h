@@ -49,14 +49,14 @@ MPT_HD constexpr int formatBytes(Format format) {
 namespace detail {
 
 /// One of the two 8-bit floating formats; constants derive from these.
-template <int ManBits, int Bias, uint32_t MaxCode>
-struct Float8 {
+template <int ManBits, int Bias, uint32_t MaxCode> struct Float8 {
   /// Bits of an f32 mantissa that the format has not.
   static constexpr int kDropped = 23 - ManBits;
   /// Difference of the exponent biases, at the place of an f32 exponent.
   static constexpr uint32_t kRebias = static_cast<uint32_t>(127 - Bias) << 23;
   /// The least normal value, as f32 bits.
-  static constexpr uint32_t kMinNormal = static_cast<uint32_t>(128 - Bias) << 23;
+  static constexpr uint32_t kMinNormal = static_cast<uint32_t>(128 - Bias)
+                                         << 23;
   /// The power of two, as f32 bits, whose ulp is the format's subnormal step.
   static constexpr uint32_t kStepMagic =
       static_cast<uint32_t>(127 + 23 + 1 - Bias - ManBits) << 23;
@@ -78,8 +78,7 @@ MPT_HD U finishFloat8(F x, U magnitude, U code) {
                 saturated | sign);
 }
 
-template <typename T, typename F>
-MPT_HD auto encodeFloat8(F x) {
+template <typename T, typename F> MPT_HD auto encodeFloat8(F x) {
   auto a = bits(x) & litU(x, 0x7fffffffu);
   // Half a step less one, plus one if the kept part is odd: ties go to even.
   auto odd = (a >> T::kDropped) & litU(x, 1u);
@@ -107,8 +106,7 @@ MPT_HD U encodeFloat8Stochastic(F x, U random) {
 }
 
 /// The magnitude's value (finite codes), before sign, infinity and NaN.
-template <typename T, typename U>
-MPT_HD auto decodeFloat8(U magnitude) {
+template <typename T, typename U> MPT_HD auto decodeFloat8(U magnitude) {
   U magic = lit(magnitude, T::kStepMagic);
   auto subnormal = asFloat(magic + magnitude) - asFloat(magic);
   U normal = (magnitude << T::kDropped) + lit(magnitude, T::kRebias);
@@ -122,25 +120,21 @@ MPT_HD auto decodeFloat8(U magnitude) {
 // Encode: nearest even
 //===----------------------------------------------------------------------===//
 
-template <typename F>
-MPT_HD auto encodeBF16(F x) {
+template <typename F> MPT_HD auto encodeBF16(F x) {
   auto u = bits(x);
   auto odd = (u >> 16) & litU(x, 1u);
   return select(x != x, litU(x, 0x7fc0u), (u + litU(x, 0x7fffu) + odd) >> 16);
 }
 
-template <typename F>
-MPT_HD auto encodeE4M3(F x) {
+template <typename F> MPT_HD auto encodeE4M3(F x) {
   return detail::encodeFloat8<detail::E4M3>(x);
 }
 
-template <typename F>
-MPT_HD auto encodeE5M2(F x) {
+template <typename F> MPT_HD auto encodeE5M2(F x) {
   return detail::encodeFloat8<detail::E5M2>(x);
 }
 
-template <typename F>
-MPT_HD auto encodeInt8(F x) {
+template <typename F> MPT_HD auto encodeInt8(F x) {
   F max = lit(x, 127.0f);
   F c = select(x > max, max, select(x < -max, -max, x));
   // Adding 1.5 * 2^23 leaves the rounded integer in the low bits of the sum.
@@ -152,8 +146,7 @@ MPT_HD auto encodeInt8(F x) {
 // Encode: stochastic
 //===----------------------------------------------------------------------===//
 
-template <typename F, typename U>
-MPT_HD U encodeBF16Stochastic(F x, U random) {
+template <typename F, typename U> MPT_HD U encodeBF16Stochastic(F x, U random) {
   U u = bits(x);
   U infinite = u & litU(x, 0x7fffffffu);
   U up = (u + (random >> 16)) >> 16;
@@ -161,18 +154,15 @@ MPT_HD U encodeBF16Stochastic(F x, U random) {
   return select(x != x, litU(x, 0x7fc0u), code);
 }
 
-template <typename F, typename U>
-MPT_HD U encodeE4M3Stochastic(F x, U random) {
+template <typename F, typename U> MPT_HD U encodeE4M3Stochastic(F x, U random) {
   return detail::encodeFloat8Stochastic<detail::E4M3>(x, random);
 }
 
-template <typename F, typename U>
-MPT_HD U encodeE5M2Stochastic(F x, U random) {
+template <typename F, typename U> MPT_HD U encodeE5M2Stochastic(F x, U random) {
   return detail::encodeFloat8Stochastic<detail::E5M2>(x, random);
 }
 
-template <typename F, typename U>
-MPT_HD U encodeInt8Stochastic(F x, U random) {
+template <typename F, typename U> MPT_HD U encodeInt8Stochastic(F x, U random) {
   F a = abs(x);
   F max = lit(x, 127.0f);
   // The magnitude in fixed point with 16 bits after the point, less than 2^23.
@@ -189,13 +179,11 @@ MPT_HD U encodeInt8Stochastic(F x, U random) {
 // Decode
 //===----------------------------------------------------------------------===//
 
-template <typename U>
-MPT_HD auto decodeBF16(U code) {
+template <typename U> MPT_HD auto decodeBF16(U code) {
   return asFloat(code << 16);
 }
 
-template <typename U>
-MPT_HD auto decodeE4M3(U code) {
+template <typename U> MPT_HD auto decodeE4M3(U code) {
   U magnitude = code & lit(code, 0x7fu);
   U sign = (code & lit(code, 0x80u)) << 24;
   U value = bits(detail::decodeFloat8<detail::E4M3>(magnitude));
@@ -203,8 +191,7 @@ MPT_HD auto decodeE4M3(U code) {
   return asFloat(sign | select(magnitude == lit(code, 0x7fu), nan, value));
 }
 
-template <typename U>
-MPT_HD auto decodeE5M2(U code) {
+template <typename U> MPT_HD auto decodeE5M2(U code) {
   U magnitude = code & lit(code, 0x7fu);
   U sign = (code & lit(code, 0x80u)) << 24;
   U value = bits(detail::decodeFloat8<detail::E5M2>(magnitude));
@@ -214,8 +201,7 @@ MPT_HD auto decodeE5M2(U code) {
   return asFloat(sign | value);
 }
 
-template <typename U>
-MPT_HD auto decodeInt8(U code) {
+template <typename U> MPT_HD auto decodeInt8(U code) {
   // 1.5 * 2^23 + 128 + code, the code's sign bit flipped: exact.
   U magic = lit(code, 0x4b400000u);
   U offset = (code & lit(code, 0xffu)) ^ lit(code, 0x80u);
@@ -227,8 +213,7 @@ MPT_HD auto decodeInt8(U code) {
 //===----------------------------------------------------------------------===//
 
 /// The code of `x`; `format` is known when the code is generated, not a value.
-template <typename F>
-MPT_HD auto encode(Format format, F x) {
+template <typename F> MPT_HD auto encode(Format format, F x) {
   return format == Format::BF16   ? num::encodeBF16(x)
          : format == Format::E4M3 ? num::encodeE4M3(x)
          : format == Format::E5M2 ? num::encodeE5M2(x)
@@ -245,8 +230,7 @@ MPT_HD U encodeStochastic(Format format, F x, U random) {
                                   : bits(x);
 }
 
-template <typename U>
-MPT_HD auto decode(Format format, U code) {
+template <typename U> MPT_HD auto decode(Format format, U code) {
   return format == Format::BF16   ? num::decodeBF16(code)
          : format == Format::E4M3 ? num::decodeE4M3(code)
          : format == Format::E5M2 ? num::decodeE5M2(code)
@@ -257,8 +241,7 @@ MPT_HD auto decode(Format format, U code) {
 /// The scale contract: code = encode(x * scale), value = decode(code) * (1 /
 /// scale). scale = formatMax / amax, clamped to finite f32; 1 where amax is 0
 /// or not finite. For a margin pass formatMax * 2^-margin.
-template <typename F>
-MPT_HD F computeScale(F amax, float formatMax) {
+template <typename F> MPT_HD F computeScale(F amax, float formatMax) {
   F largest = lit(amax, 0x1.fffffep+127f);
   F ratio = lit(amax, formatMax) / amax;
   F scale = select(ratio > largest, largest, ratio);
@@ -267,15 +250,13 @@ MPT_HD F computeScale(F amax, float formatMax) {
 }
 
 /// 1 / scale, rounded to nearest: it travels with the data that was scaled.
-template <typename F>
-MPT_HD F inverseScale(F scale) {
+template <typename F> MPT_HD F inverseScale(F scale) {
   return lit(scale, 1.0f) / scale;
 }
 
 /// Running maximum of magnitudes, held as f32 bits: the unsigned maximum does
 /// not depend on the order, and NaN, then infinity, win over all else.
-template <typename F, typename U>
-MPT_HD U amaxBits(U running, F x) {
+template <typename F, typename U> MPT_HD U amaxBits(U running, F x) {
   U a = bits(x) & lit(running, 0x7fffffffu);
   return select(a > running, a, running);
 }

@@ -7,6 +7,19 @@
 // and on a CUDA device. Coefficients are our own minimax fits (Lawson's
 // iteration, rounded to f32 from the lowest order up, the rest refitted).
 //
+// Largest errors against the C library in double precision, over every f32 of
+// the ranges where the functions vary and every 29th elsewhere (tested):
+//
+//   exp       1.02 ulp  subnormal results too
+//   log       0.83 ulp  subnormal arguments too
+//   tanh      1.34 ulp
+//   erf       1.05 ulp
+//   gelu      1.5 ulp for x >= 0, 2.1 to -1, 5.5 to -5, 6.7 below
+//   geluGrad  1.0 ulp for x >= 0, 1e-7 absolute below (it has a root at -0.75),
+//             5.3 ulp below -2
+//
+// NaN yields NaN, infinities the limits; NaN payloads are not defined.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef MPT_NUMERICS_MATH_H
@@ -18,27 +31,23 @@ namespace mpt {
 namespace num {
 
 /// The larger of the two; NaN if either is. Of two zeros either may come out.
-template <typename F>
-MPT_HD F maxOf(F a, F b) {
+template <typename F> MPT_HD F maxOf(F a, F b) {
   return select((a > b) | (a != a), a, b);
 }
 
 /// `magnitude` (not negative, or NaN) with the sign of `sign`.
-template <typename F>
-MPT_HD F withSignOf(F magnitude, F sign) {
+template <typename F> MPT_HD F withSignOf(F magnitude, F sign) {
   return asFloat(bits(magnitude) | (bits(sign) & litU(sign, 0x80000000u)));
 }
 
 namespace detail {
 
 /// x = n ln2 + r with |r| <= ln2 / 2; n is in the low bits of `sum`.
-template <typename F>
-struct ExpArgument {
+template <typename F> struct ExpArgument {
   F sum, r;
 };
 
-template <typename F>
-MPT_HD ExpArgument<F> reduceExp(F x) {
+template <typename F> MPT_HD ExpArgument<F> reduceExp(F x) {
   // Outside this range the result is infinite or 0.
   F hi = lit(x, 89.0f);
   F lo = lit(x, -104.0f);
@@ -53,8 +62,7 @@ MPT_HD ExpArgument<F> reduceExp(F x) {
 
 /// 2^n e^r: a polynomial of degree 6 in r, and 2^n applied in two factors so
 /// that results below 2^-126 round only once.
-template <typename F>
-MPT_HD F expReduced(F sum, F r) {
+template <typename F> MPT_HD F expReduced(F sum, F r) {
   F p = lit(r, 0x1.6a4154p-10f);
   p = fma(p, r, lit(r, 0x1.1239c6p-7f));
   p = fma(p, r, lit(r, 0x1.5558bcp-5f));
@@ -71,23 +79,21 @@ MPT_HD F expReduced(F sum, F r) {
 } // namespace detail
 
 /// e^x; results below 2^-126 are rounded once.
-template <typename F>
-MPT_HD F exp(F x) {
+template <typename F> MPT_HD F exp(F x) {
   detail::ExpArgument<F> a = detail::reduceExp(x);
   return detail::expReduced(a.sum, a.r);
 }
 
 /// ln x. x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), then the series of
 /// log((1 + s) / (1 - s)) in s = f / (2 + f). -inf at 0, NaN below.
-template <typename F>
-MPT_HD F log(F x) {
+template <typename F> MPT_HD F log(F x) {
   auto subnormal = x < lit(x, 0x1p-126f);
   F scaled = select(subnormal, x * lit(x, 0x1p23f), x);
   auto u = bits(scaled) + litU(x, 0x3f800000u - 0x3f3504f3u);
   F k = toFloat(u >> 23) -
         select(subnormal, lit(x, 127.0f + 23.0f), lit(x, 127.0f));
-  F f = asFloat((u & litU(x, 0x007fffffu)) + litU(x, 0x3f3504f3u)) -
-        lit(x, 1.0f);
+  F f =
+      asFloat((u & litU(x, 0x007fffffu)) + litU(x, 0x3f3504f3u)) - lit(x, 1.0f);
   F s = f / (f + lit(x, 2.0f));
   F z = s * s;
   F p = lit(x, 0x1.32169ap-2f);
@@ -104,8 +110,7 @@ MPT_HD F log(F x) {
 }
 
 /// tanh x: an odd polynomial below 0.6, 1 - 2 / (e^2|x| + 1) above.
-template <typename F>
-MPT_HD F tanh(F x) {
+template <typename F> MPT_HD F tanh(F x) {
   F t = abs(x);
   F z = x * x;
   F p = lit(x, -0x1.75619ap-8f);
@@ -113,15 +118,14 @@ MPT_HD F tanh(F x) {
   p = fma(p, z, lit(x, -0x1.b83738p-5f));
   p = fma(p, z, lit(x, 0x1.1106fcp-3f));
   p = fma(p, z, lit(x, -0x1.555532p-2f));
-  F small = fma(x * z, p, x);
+  F small = fma(t * z, p, t);
   F one = lit(x, 1.0f);
   F large = one - lit(x, 2.0f) / (num::exp(t + t) + one);
-  return select(t < lit(x, 0.6f), small, withSignOf(large, x));
+  return num::withSignOf(select(t < lit(x, 0.6f), small, large), x);
 }
 
 /// erf x: an odd polynomial below 0.92, 1 - e^-(t + t P(t)) with t = |x| above.
-template <typename F>
-MPT_HD F erf(F x) {
+template <typename F> MPT_HD F erf(F x) {
   F z = x * x;
   F p = lit(x, -0x1.38fed6p-11f);
   p = fma(p, z, lit(x, 0x1.46fbacp-8f));
@@ -141,20 +145,18 @@ MPT_HD F erf(F x) {
   q = fma(q, t, lit(x, 0x1.457cdep-1f));
   q = fma(q, t, lit(x, 0x1.07328ap-3f));
   F large = lit(x, 1.0f) - num::exp(-fma(t, q, t));
-  return select(a < lit(x, 0.92f), small, withSignOf(large, x));
+  return select(a < lit(x, 0.92f), small, num::withSignOf(large, x));
 }
 
 /// What GELU and its derivative share, for t = min(|x|, 15): the normal tail is
 /// Phi(-t) = gauss * mills.
-template <typename F>
-struct NormalTail {
+template <typename F> struct NormalTail {
   F t;     ///< min(|x|, 15); the tail is below 2^-149 from there on
   F gauss; ///< e^(-t^2 / 2)
   F mills; ///< Phi(-t) e^(t^2 / 2)
 };
 
-template <typename F>
-MPT_HD NormalTail<F> normalTail(F x) {
+template <typename F> MPT_HD NormalTail<F> normalTail(F x) {
   F limit = lit(x, 15.0f);
   F a = abs(x);
   F t = select(a > limit, limit, a);
@@ -179,23 +181,40 @@ MPT_HD NormalTail<F> normalTail(F x) {
   return {t, gauss, p / q};
 }
 
-/// x Phi(x), the GELU with erf (not the tanh one); relative accuracy holds in
-/// the negative tail too, where 1 + erf would cancel. -0 at -inf.
-template <typename F>
-MPT_HD F gelu(F x) {
+/// x Phi(x), the GELU with erf (not the tanh one). Phi(x) is 1/2 + x W(x^2) for
+/// |x| < 1 and comes from the normal tail elsewhere: relative accuracy holds
+/// for negative x too, where 1 + erf would cancel. -0 at -inf.
+template <typename F> MPT_HD F gelu(F x) {
+  F z = x * x;
+  F w = lit(x, -0x1.122046p-17f);
+  w = fma(w, z, lit(x, 0x1.e26c90p-14f));
+  w = fma(w, z, lit(x, -0x1.376eacp-10f));
+  w = fma(w, z, lit(x, 0x1.46d558p-7f));
+  w = fma(w, z, lit(x, -0x1.105862p-4f));
+  w = fma(w, z, lit(x, 0x1.988454p-2f));
+  F core = x * fma(x, w, lit(x, 0.5f));
   NormalTail<F> n = num::normalTail(x);
   F upper = x * fma(-n.gauss, n.mills, lit(x, 1.0f));
   F lower = -(n.t * n.mills) * n.gauss;
-  return select(x < lit(x, 0.0f), lower, upper);
+  F tail = select(x < lit(x, 0.0f), lower, upper);
+  return select(abs(x) < lit(x, 1.0f), core, tail);
 }
 
-/// d gelu / dx = Phi(x) + x phi(x).
-template <typename F>
-MPT_HD F geluGrad(F x) {
+/// d gelu / dx = Phi(x) + x phi(x), in the same two parts.
+template <typename F> MPT_HD F geluGrad(F x) {
+  F z = x * x;
+  F w = lit(x, -0x1.640bb6p-14f);
+  w = fma(w, z, lit(x, 0x1.24f626p-10f));
+  w = fma(w, z, lit(x, -0x1.367becp-7f));
+  w = fma(w, z, lit(x, 0x1.ea2916p-5f));
+  w = fma(w, z, lit(x, -0x1.1057f6p-2f));
+  w = fma(w, z, lit(x, 0x1.988452p-1f));
+  F core = fma(x, w, lit(x, 0.5f));
   NormalTail<F> n = num::normalTail(x);
   F d = fma(lit(x, -0x1.988454p-2f), n.t, n.mills); // 1 / sqrt(2 pi)
   F upper = fma(-n.gauss, d, lit(x, 1.0f));
-  return select(x < lit(x, 0.0f), n.gauss * d, upper);
+  F tail = select(x < lit(x, 0.0f), n.gauss * d, upper);
+  return select(abs(x) < lit(x, 1.0f), core, tail);
 }
 
 } // namespace num

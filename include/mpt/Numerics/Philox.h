@@ -27,8 +27,7 @@ namespace mpt {
 namespace num {
 
 /// The four words of one draw.
-template <typename U>
-struct Words4 {
+template <typename U> struct Words4 {
   U x, y, z, w;
 };
 
@@ -53,8 +52,7 @@ MPT_HD Words4<U> philox(U c0, U c1, U c2, U c3, U k0, U k1) {
 }
 
 /// What a draw depends on besides the element.
-template <typename U>
-struct Stream {
+template <typename U> struct Stream {
   U id, step, seedLo, seedHi;
 };
 

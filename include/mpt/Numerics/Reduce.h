@@ -50,21 +50,18 @@ float reduceRow(size_t n, float identity, Get get, Combine combine) {
 }
 
 /// The sum of a row of n elements.
-template <typename Get>
-float rowSum(size_t n, Get get) {
+template <typename Get> float rowSum(size_t n, Get get) {
   return reduceRow(n, 0.0f, get, [](float a, float b) { return a + b; });
 }
 
 /// The maximum of a row of n elements: -inf if n is 0, NaN if any is NaN.
-template <typename Get>
-float rowMax(size_t n, Get get) {
+template <typename Get> float rowMax(size_t n, Get get) {
   return reduceRow(n, asFloat(0xff800000u), get,
                    [](float a, float b) { return num::maxOf(a, b); });
 }
 
 /// The sum over rows of one column; get(r) yields its element in row r.
-template <typename Get>
-float columnSum(size_t rows, Get get) {
+template <typename Get> float columnSum(size_t rows, Get get) {
   float total = 0.0f;
   for (size_t begin = 0; begin < rows; begin += kReduceChunk) {
     size_t end = rows - begin < kReduceChunk ? rows : begin + kReduceChunk;

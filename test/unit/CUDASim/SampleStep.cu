@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(128)
   const float *from = x + row * n;
   float largest = -INFINITY;
   for (int64_t i = mpt::laneId(); i < n; i += 32)
-    largest = mpt::maxOf(largest, from[i]);
+    largest = mpt::num::maxOf(largest, from[i]);
   largest = mpt::warpMax(largest);
   float sum = 0.0f;
   for (int64_t i = mpt::laneId(); i < n; i += 32)
@@ -63,14 +63,14 @@ __global__ void amax(const float *__restrict__ x, float *__restrict__ result,
   MPT_SHARED(float, partial, 8);
   float largest = 0.0f;
   for (int64_t i = mpt::gridThreadId(); i < count; i += mpt::gridThreads())
-    largest = mpt::maxOf(largest, fabsf(x[i]));
+    largest = mpt::num::maxOf(largest, fabsf(x[i]));
   largest = mpt::warpMax(largest);
   if (mpt::laneId() == 0)
     partial[mpt::warpId()] = largest;
   __syncthreads();
   if (threadIdx.x == 0) {
     for (int i = 1; i < 8; ++i)
-      largest = mpt::maxOf(largest, partial[i]);
+      largest = mpt::num::maxOf(largest, partial[i]);
     mpt::atomicAmax(result, largest);
   }
 }

@@ -88,6 +88,15 @@ LogicalResult DivOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
 // Unary functions
 //===----------------------------------------------------------------------===//
 
+bool ExpOp::isCheap() { return false; }
+bool LogOp::isCheap() { return false; }
+bool SqrtOp::isCheap() { return false; }
+bool TanhOp::isCheap() { return false; }
+bool ErfOp::isCheap() { return false; }
+bool GeluOp::isCheap() { return false; }
+bool GeluGradOp::isCheap() { return false; }
+bool DropoutOp::isCheap() { return false; }
+
 #define MPT_UNARY(OP, FN, GRADIENT)                                            \
   void OP::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,                    \
                       SmallVectorImpl<Scalar> &y) {                            \

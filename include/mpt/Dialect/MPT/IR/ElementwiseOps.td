@@ -14,9 +14,10 @@ include "mpt/Dialect/MPT/IR/MPTOpBase.td"
 
 /// Elementwise with broadcasting; the result has the first result element type
 /// that `elementType` (C++, of the operands' types) says.
-class MPT_ElementwiseOp<string mnemonic, list<Trait> traits = []>
+class MPT_ElementwiseOp<string mnemonic, list<Trait> traits = [], bit expensive = 0>
     : MPT_InferredOp<mnemonic, !listconcat(
-        [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface>], traits)> {
+        [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface,
+                                   !if(expensive, ["isCheap"], [])>], traits)> {
   let extraClassDefinition = compatibleDefinition # [{
     ::llvm::LogicalResult $cppClass::inferReturnTypes(
         ::mlir::MLIRContext *context, ::std::optional<::mlir::Location> location,
@@ -31,9 +32,9 @@ class MPT_ElementwiseOp<string mnemonic, list<Trait> traits = []>
       "static constexpr char resultElement = " # resultElementCode # ";";
 }
 
-class MPT_UnaryOp<string mnemonic, string summaryText>
+class MPT_UnaryOp<string mnemonic, string summaryText, bit expensive = 1>
     : MPT_ElementwiseOp<mnemonic,
-        [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>]> {
+        [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>], expensive> {
   let summary = summaryText;
   let arguments = (ins MPT_F32Tensor:$x);
   let results = (outs MPT_F32Tensor:$y);
@@ -52,7 +53,7 @@ def MPT_SubOp : MPT_BinaryOp<"sub", "lhs - rhs">;
 def MPT_MulOp : MPT_BinaryOp<"mul", "lhs * rhs">;
 def MPT_DivOp : MPT_BinaryOp<"div", "lhs / rhs">;
 
-def MPT_NegOp : MPT_UnaryOp<"neg", "-x">;
+def MPT_NegOp : MPT_UnaryOp<"neg", "-x", 0>;
 def MPT_ExpOp : MPT_UnaryOp<"exp", "e^x">;
 def MPT_LogOp : MPT_UnaryOp<"log", "natural logarithm">;
 def MPT_SqrtOp : MPT_UnaryOp<"sqrt", "square root">;
@@ -60,7 +61,7 @@ def MPT_TanhOp : MPT_UnaryOp<"tanh", "hyperbolic tangent">;
 def MPT_ErfOp : MPT_UnaryOp<"erf", "error function">;
 def MPT_GeluOp : MPT_UnaryOp<"gelu", "x * Phi(x), the exact (erf) GELU">;
 
-def MPT_GeluGradOp : MPT_ElementwiseOp<"gelu_grad"> {
+def MPT_GeluGradOp : MPT_ElementwiseOp<"gelu_grad", [], 1> {
   let summary = "dy times the derivative of the exact GELU at x";
   let arguments = (ins MPT_F32Tensor:$x, MPT_F32Tensor:$dy);
   let results = (outs MPT_F32Tensor:$dx);
@@ -107,7 +108,7 @@ def MPT_ConvertOp : MPT_Op<"convert",
 }
 
 def MPT_DropoutOp : MPT_ElementwiseOp<"dropout",
-    [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>]> {
+    [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>], 1> {
   let summary = "inverted dropout whose mask is drawn from Philox";
   let description = [{
     y = keep ? x / keep_probability : 0 with one Philox4x32-10 word per element:

@@ -57,7 +57,10 @@ def MPT_ScalarBodyOpInterface : OpInterface<"ScalarBodyOpInterface"> {
       "void", "emitScalar",
       (ins "::mpt::ScalarEmitter &":$emitter,
            "::llvm::ArrayRef<::mpt::Scalar>":$operands,
-           "::llvm::SmallVectorImpl<::mpt::Scalar> &":$results)>
+           "::llvm::SmallVectorImpl<::mpt::Scalar> &":$results)>,
+    InterfaceMethod<[{
+      Whether computing it again costs less than a load from memory.
+    }], "bool", "isCheap", (ins), "", "return true;">
   ];
 }
 

@@ -35,7 +35,8 @@ public:
   virtual Scalar unary(UnaryFn fn, Scalar x) = 0;
   virtual Scalar binary(BinaryFn fn, Scalar lhs, Scalar rhs) = 0;
   virtual Scalar fma(Scalar a, Scalar b, Scalar c) = 0;
-  /// Both of one type (f32 ordered comparison, signed integers); yields i1.
+  /// Both of one type, compared as C does (NaN is NE to everything and nothing
+  /// else; integers signed); yields i1.
   virtual Scalar compare(Predicate predicate, Scalar lhs, Scalar rhs) = 0;
   virtual Scalar logicalAnd(Scalar lhs, Scalar rhs) = 0;
   virtual Scalar logicalOr(Scalar lhs, Scalar rhs) = 0;

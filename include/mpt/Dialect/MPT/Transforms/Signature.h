@@ -1,0 +1,39 @@
+//===- Signature.h - arguments of graphs and steps by kind and name ---------------------------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Reading and extending the function ABI of docs/dialect.md: argument names and
+// kinds live in argument attributes.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_DIALECT_MPT_TRANSFORMS_SIGNATURE_H
+#define MPT_DIALECT_MPT_TRANSFORMS_SIGNATURE_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mpt/Dialect/MPT/IR/MPTDialect.h"
+
+namespace mpt {
+
+/// The kind of argument `index`, if it has one.
+std::optional<Kind> getArgumentKind(mlir::func::FuncOp func, unsigned index);
+/// The `mpt.name` of argument `index`, or "".
+llvm::StringRef getArgumentName(mlir::func::FuncOp func, unsigned index);
+/// Appends an argument.
+mlir::BlockArgument addArgument(mlir::func::FuncOp func, mlir::Type type,
+                                llvm::StringRef name, Kind kind);
+/// The parameter argument that `value` is, through view ops; nullopt if it is
+/// none.
+std::optional<unsigned> getParameter(mlir::Value value);
+/// The one function `name` of `module`, or null after a diagnostic that says
+/// what `pass` expects.
+mlir::func::FuncOp getStage(mlir::ModuleOp module, llvm::StringRef name,
+                            llvm::StringRef pass);
+/// Fills the function's result list anew from `values`; `attrs[i]` are the
+/// attributes of result i.
+void setResults(mlir::func::FuncOp func, mlir::ValueRange values,
+                llvm::ArrayRef<mlir::DictionaryAttr> attrs);
+
+} // namespace mpt
+
+#endif // MPT_DIALECT_MPT_TRANSFORMS_SIGNATURE_H

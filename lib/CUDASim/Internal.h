@@ -1,0 +1,130 @@
+//===- Internal.h - What the simulator's files share ------------*- C++ -*-===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Memory, queue, scheduler and checker of the CUDA simulator see each other
+// through the functions here; emitted code sees none of them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_LIB_CUDASIM_INTERNAL_H
+#define MPT_LIB_CUDASIM_INTERNAL_H
+
+#include "mpt/CUDASim/CudaSim.h"
+
+#include <functional>
+
+namespace mpt::sim {
+
+//===----------------------------------------------------------------------===//
+// Errors (HostApi.cpp)
+//===----------------------------------------------------------------------===//
+
+/// Makes `code` the last error, with `detail` as its text. Returns `code`.
+cudaError_t error(cudaError_t code, std::string detail);
+
+/// As error(), and keeps `detail` as the report and prints it.
+cudaError_t fault(cudaError_t code, std::string detail);
+
+//===----------------------------------------------------------------------===//
+// Queue (HostApi.cpp)
+//===----------------------------------------------------------------------===//
+
+using Work = std::function<cudaError_t()>;
+
+/// Runs `work` now, or records it if `stream` is being captured.
+cudaError_t enqueue(cudaStream_t stream, Work work);
+
+/// Calls the hook before and behind one kernel or product.
+void callHook(const std::string &name, int after);
+
+/// Name given by nameNextProduct, which is then forgotten.
+std::string takeProductName();
+
+//===----------------------------------------------------------------------===//
+// Memory (Memory.cpp)
+//===----------------------------------------------------------------------===//
+
+/// Device memory lies in one reserved range of addresses.
+struct Range {
+  uintptr_t begin = 0, end = 0;
+  bool contains(uintptr_t address) const {
+    return address >= begin && address < end;
+  }
+};
+Range deviceRange();
+
+/// Fills `*pointer`; returns an error text, empty if there is memory.
+std::string allocate(void **pointer, size_t bytes);
+/// Returns an error text: no such allocation, or written beyond its end.
+std::string release(void *pointer);
+
+bool isDevicePointer(const void *pointer);
+/// Returns why [pointer, pointer + bytes) is not within one live allocation.
+std::string checkDeviceRange(const void *pointer, size_t bytes);
+/// What lies at `address`, for messages.
+std::string describeAddress(uintptr_t address);
+/// Returns what was written beyond an allocation, empty if nothing.
+std::string checkCanaries();
+
+/// The memory that a launch's pointer arguments give access to: if the pointer
+/// is in named buffers, those; else empty ranges (all that has no name).
+std::vector<Range> allowedRanges(const Launch &launch);
+/// True if a named buffer contains the address.
+bool inNamedBuffer(uintptr_t address);
+
+/// Shared memory: static arrays by site, and the dynamic part.
+void beginSharedLaunch(size_t dynamicBytes);
+/// Fills all of it with 0xFF (NaN), as memory of unknown content.
+void beginSharedBlock();
+/// Returns what was written beside an array, empty if nothing.
+std::string endSharedBlock();
+Range sharedRange();
+/// The array (static or dynamic part) that contains the address, else empty.
+Range sharedArrayAt(uintptr_t address);
+
+//===----------------------------------------------------------------------===//
+// Scheduler (Scheduler.cpp)
+//===----------------------------------------------------------------------===//
+
+/// Returns the fault of the launch, empty if it ran well.
+std::string runLaunch(const Launch &launch);
+
+/// Index in its block of the thread that runs, and texts for messages.
+unsigned currentThread();
+std::string threadText(unsigned thread);
+std::string blockText();
+/// " at file:line" of a machine address (by addr2line where it is installed).
+std::string placeText(const void *address);
+/// Addresses of the threads' stacks.
+Range stackRange();
+
+/// Ends the running kernel with a fault, from a thread of it.
+[[noreturn]] void abandon(std::string message);
+
+//===----------------------------------------------------------------------===//
+// Checker (Checker.cpp, linked in only where instrumented code asks for it)
+//===----------------------------------------------------------------------===//
+
+/// What the checker wants to know. All may be null.
+struct CheckerHooks {
+  void (*beginLaunch)(const Launch &) = nullptr;
+  /// Returns what was found, empty if nothing.
+  std::string (*endLaunch)() = nullptr;
+  void (*beginBlock)(unsigned threads) = nullptr;
+  /// All threads of the block met at __syncthreads.
+  void (*blockBarrier)() = nullptr;
+  /// The lanes of `mask` of warp `warp` met at __syncwarp.
+  void (*warpBarrier)(unsigned warp, unsigned mask) = nullptr;
+  void (*atomicAccess)(uintptr_t address, size_t bytes, const char *file,
+                       int line) = nullptr;
+  /// Host or product wrote device memory.
+  void (*written)(uintptr_t address, size_t bytes) = nullptr;
+  /// Device memory has no known content any more (allocated).
+  void (*forgotten)(uintptr_t address, size_t bytes) = nullptr;
+};
+CheckerHooks &checker();
+
+} // namespace mpt::sim
+
+#endif // MPT_LIB_CUDASIM_INTERNAL_H

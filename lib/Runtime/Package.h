@@ -1,0 +1,121 @@
+//===- Package.h - an open package ------------------------------*- C++ -*-===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// What stands behind the C API's mpt_package: the manifest, its kernels, memory
+// and threads, and the state of training. Package.cpp opens and binds, Step.cpp
+// runs, Checkpoint.cpp saves and loads.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_LIB_RUNTIME_PACKAGE_H
+#define MPT_LIB_RUNTIME_PACKAGE_H
+
+#include "Manifest.h"
+#include "Memory.h"
+#include "Products.h"
+#include "ThreadPool.h"
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace mpt::rt {
+
+using KernelFunction = void (*)(void *const *args, int64_t begin, int64_t end);
+
+/// kernels.so, checked and loaded. Throws where one of another content is open
+/// under the same path: the dynamic loader would hand that one out again.
+class KernelLibrary {
+public:
+  KernelLibrary(const std::string &path, const std::string &kernelsHash,
+                const std::string &graphHash);
+  ~KernelLibrary();
+  KernelLibrary(const KernelLibrary &) = delete;
+  KernelLibrary &operator=(const KernelLibrary &) = delete;
+
+  KernelFunction find(const std::string &symbol) const;
+
+private:
+  std::string path;
+  void *handle = nullptr;
+};
+
+/// A launch with its addresses resolved, and its measured time.
+struct BoundLaunch {
+  const Launch *launch = nullptr;
+  KernelFunction kernel = nullptr;
+  std::vector<void *> args;
+  Product product;
+  char *init = nullptr, *ids = nullptr, *updates = nullptr;
+  char *source = nullptr, *result = nullptr;
+  double seconds = 0;
+  int64_t calls = 0;
+};
+
+class Package {
+public:
+  Package(const std::string &directory, int threads);
+
+  const Manifest &manifest() const { return description; }
+  int threads() const { return pool.size(); }
+  size_t arenaBytes() const { return arena.size(); }
+  size_t stateBytes() const { return state.size(); }
+  int64_t stepNumber() const { return steps; }
+
+  /// The argument's index; fails with MPT_ERROR_ARGUMENT on an unknown name.
+  size_t argumentIndex(const std::string &name) const;
+  const Tensor &argument(size_t index) const;
+  char *data(const Tensor &tensor) const { return address[tensor.buffer]; }
+  const Tensor &result(const std::string &name) const;
+  void markSet(size_t argument) { isSet[argument] = true; }
+
+  void setArgument(const std::string &name, const void *data, int dtype,
+                   const Shape &shape);
+  void step();
+
+  void saveCheckpoint(const std::string &path) const;
+  void loadCheckpoint(const std::string &path);
+  void loadParameters(const std::string &path);
+  void exportWeights(const std::string &path) const;
+
+  void setObserver(mpt_observer function, void *user);
+  void profile(bool enable);
+  const std::vector<BoundLaunch> &launches() const { return bound; }
+
+private:
+  void allocate();
+  void initialize(const Tensor &tensor, size_t index);
+  void loadInitialValues(const std::string &path);
+  void bind(const Launch &launch);
+  /// Fails with MPT_ERROR_ARGUMENT on a value that the step must not see.
+  void checkValues(const Tensor &tensor, const void *data) const;
+  void checkReady() const;
+  void setRngStep();
+  void run(const BoundLaunch &launch);
+  void scatterAdd(const BoundLaunch &launch);
+  void observe(const BoundLaunch &launch, int64_t index);
+  void refuseDuringStep(const char *what) const;
+
+  Manifest description;
+  std::unique_ptr<KernelLibrary> kernels;
+  Gemm gemm = nullptr;
+  Memory arena, state; // `state`: arguments and constants
+  std::vector<char *> address; // by buffer
+  std::unordered_map<std::string, size_t> argumentByName, resultByName;
+  std::vector<bool> isSet; // by argument
+  std::vector<BoundLaunch> bound;
+  ThreadPool pool;
+
+  mpt_observer observer = nullptr;
+  void *observerUser = nullptr;
+  bool profiling = false;
+  bool stepping = false;
+  bool damaged = false; // a step failed halfway
+  int64_t steps = 0;
+};
+
+} // namespace mpt::rt
+
+#endif // MPT_LIB_RUNTIME_PACKAGE_H

@@ -1,0 +1,246 @@
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+"""mptc: the command line over the compiler's tools and the training loop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mpt import __version__, stages
+from mpt.console import console, fail
+from mpt.files import staged
+
+# Passes of one stage, in the order in which mpt-opt runs them.
+DIFFERENTIATE = ("--mpt-differentiate", "--mpt-add-optimizer")
+
+
+def run_import(args: argparse.Namespace) -> None:
+    """ONNX file to forward graph."""
+    stages.import_model(args.model, args.output, args.loss, dict(args.bind))
+    console.print(f"wrote {args.output}")
+
+
+def run_differentiate(args: argparse.Namespace) -> None:
+    """Forward graph to training step."""
+    optimizer = f"{DIFFERENTIATE[1]}=weight-decay={args.weight_decay}" if args.weight_decay is not None else DIFFERENTIATE[1]
+    stages.optimise(args.graph, args.output, [DIFFERENTIATE[0], optimizer])
+    console.print(f"wrote {args.output}")
+
+
+def run_assign(args: argparse.Namespace) -> None:
+    """Attach metrics, if given, and choose a format for every product."""
+    passes = [f"--mpt-attach-metrics=profile={args.metrics}"] if args.metrics else []
+    options = [f"policy={args.policy}"] + [f"pin={pin}" for pin in args.pin]
+    if args.record:
+        options.append(f"record={args.record}")
+    stages.optimise(args.graph, args.output, [*passes, f"--assign-precision={' '.join(options)}"])
+    console.print(f"wrote {args.output}")
+
+
+def run_build(args: argparse.Namespace) -> None:
+    """Training step to package."""
+    stages.build(args.step, args.output, args.target, args.engine)
+    console.print(f"wrote {args.output}")
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Take steps with a CPU package."""
+    from mpt.data import load_batches
+    from mpt.train import Schedule, follow, train_package
+
+    batches = load_batches(args.data)
+    from mpt.runtime import Package
+
+    package = Package(str(args.package), threads=args.threads)
+    try:
+        if args.resume:
+            package.load(str(args.resume))
+        first = package.step_number
+        schedule = Schedule(args.lr, args.warmup)
+        records = train_package(package, batches, args.steps, schedule, first, args.seed)
+        with open(args.log, "a" if args.resume else "w") as log:
+            taken = follow(records, args.steps, f"train {args.package.name}", log)
+        if args.checkpoint:
+            with staged(args.checkpoint) as inner:
+                package.save(str(inner))
+    finally:
+        package.close()
+    console.print(f"step {taken[-1].step + 1}: loss {taken[-1].loss:.6f}, log {args.log}")
+
+
+def run_export_weights(args: argparse.Namespace) -> None:
+    """Parameters of a package or checkpoint, under the model's own names."""
+    from safetensors.numpy import save_file
+
+    from mpt.runtime import Package
+
+    package = Package(str(args.package), threads=1)
+    try:
+        if args.checkpoint:
+            package.load(str(args.checkpoint))
+        parameters = package.parameters()
+    finally:
+        package.close()
+    with staged(args.output) as inner:
+        save_file(parameters, inner, metadata={"format": "pt"})
+    console.print(f"wrote {args.output}: {len(parameters)} parameters")
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """A transformers masked-LM model to a trainable ONNX file."""
+    import numpy as np
+    from transformers import AutoModelForMaskedLM
+
+    from mpt.data import load_batches
+    from mpt.export import export
+
+    model = AutoModelForMaskedLM.from_pretrained(args.model, attn_implementation="eager", local_files_only=True)
+    if args.data:
+        batch = load_batches(args.data)[0]
+    else:
+        ones = np.ones((args.batch, args.seq), np.int64)
+        batch = {"input_ids": ones, "attention_mask": ones, "token_type_ids": 0 * ones, "labels": ones}
+    export(model, batch, args.output, train=not args.eval, dynamic=args.dynamic or None)
+    console.print(f"wrote {args.output}")
+
+
+def run_data(args: argparse.Namespace) -> None:
+    """Text files to batches."""
+    from mpt import data
+
+    texts = data.read_corpus(args.corpus, args.pattern)
+    if args.tokenizer.exists():
+        tokenizer = data.load_tokenizer(args.tokenizer)
+    else:
+        tokenizer = data.train_tokenizer(texts, args.vocab)
+        with staged(args.tokenizer) as inner:
+            tokenizer.save(str(inner))
+    batches = data.make_batches(tokenizer, texts, args.batch, args.seq, args.count, args.seed)
+    data.save_batches(batches, args.output)
+    console.print(f"wrote {args.output}: {len(batches)} batches of {args.batch}x{args.seq}")
+
+
+def axis_size(text: str) -> tuple[str, int]:
+    """Parse `name=size` of --bind."""
+    name, equals, size = text.partition("=")
+    if not equals or not name or not size.isdigit() or int(size) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': expected name=size with a size of at least 1")
+    return name, int(size)
+
+
+def positive(text: str) -> int:
+    """Parse an integer of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number of at least 1")
+    return int(text)
+
+
+def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the stages from ONNX file to package."""
+    parser = command("import", run_import)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="GRAPH.mlir")
+    parser.add_argument("--loss", action="store_true", help="add the masked-LM loss to a graph of logits")
+    parser.add_argument("--bind", type=axis_size, action="append", default=[], metavar="AXIS=SIZE")
+
+    parser = command("differentiate", run_differentiate)
+    parser.add_argument("graph", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="STEP.mlir")
+    parser.add_argument("--weight-decay", type=float)
+
+    parser = command("assign", run_assign)
+    parser.add_argument("graph", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="ASSIGNED.mlir")
+    parser.add_argument("--metrics", type=Path, help="metrics.json to attach first")
+    parser.add_argument("--policy", default="threshold", choices=["threshold", "uniform", "bf16", "fp32"])
+    parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
+    parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
+
+    parser = command("build", run_build)
+    parser.add_argument("step", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
+    parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
+    parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+
+
+def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what runs a package or handles its weights."""
+    parser = command("train", run_train)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
+    parser.add_argument("--steps", type=positive, required=True)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--seed", type=int, default=0, help="of dropout")
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("--checkpoint", type=Path, help="write the state after the last step")
+    parser.add_argument("--log", type=Path, default=Path("losses.jsonl"))
+
+    parser = command("export-weights", run_export_weights)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.safetensors")
+
+
+def add_preparation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what makes models and batches."""
+    parser = command("export", run_export)
+    parser.add_argument("model", help="directory written by save_pretrained")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.onnx")
+    parser.add_argument("--data", type=Path, help="batches whose shape to use; else --batch and --seq")
+    parser.add_argument("--batch", type=positive, default=8)
+    parser.add_argument("--seq", type=positive, default=128)
+    parser.add_argument("--eval", action="store_true", help="leave dropout out")
+    parser.add_argument("--dynamic", action="store_true", help="name the axes batch and seq")
+
+    parser = command("data", run_data)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BATCHES.safetensors")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+    parser.add_argument("--pattern", default="*.rst.txt")
+    parser.add_argument("--tokenizer", type=Path, default=Path("tokenizer.json"), help="read, or trained and written")
+    parser.add_argument("--vocab", type=positive, default=4096)
+    parser.add_argument("--batch", type=positive, default=8)
+    parser.add_argument("--seq", type=positive, default=128)
+    parser.add_argument("--count", type=positive, help="batches; default: one pass over the corpus")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="mptc", description="Compile and run mixed-precision training steps.")
+    parser.add_argument("--version", action="version", version=f"mptc {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        sub.set_defaults(run=run)
+        return sub
+
+    add_compiler_commands(command)
+    add_training_commands(command)
+    add_preparation_commands(command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 1, with the reason on stderr, when it fails."""
+    args = make_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except stages.StageError as error:
+        fail(str(error))
+        return 1
+    except (OSError, ValueError, RuntimeError) as error:
+        fail(f"mptc: error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        fail("mptc: interrupted")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+"""The compiler's stages as Python functions: each runs one C++ tool on files.
+
+What a tool says on stderr is the message: it is passed on unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mpt.files import link_or_copy, staged
+
+TARGETS = ("cpu", "cuda")
+ENGINES = ("blas", "reference")
+
+
+class StageError(RuntimeError):
+    """A tool failed; the text is what it wrote to stderr."""
+
+
+def find_tool(name: str) -> Path:
+    """Return the path of a C++ tool: in $MPT_BIN, beside this package, or in ./build/bin.
+
+    Raises StageError naming the places that were searched.
+    """
+    places = [Path(__file__).parent / "bin", Path("build") / "bin"]
+    if os.environ.get("MPT_BIN"):
+        places = [Path(os.environ["MPT_BIN"])]
+    for place in places:
+        if os.access(place / name, os.X_OK) and (place / name).is_file():
+            return place / name
+    searched = ", ".join(str(place) for place in places)
+    raise StageError(f"{name}: not found in {searched}; build it (make build) or set MPT_BIN")
+
+
+def run_tool(name: str, arguments: Sequence[str | os.PathLike[str]]) -> None:
+    """Run a tool; its warnings go to our stderr. Raises StageError with its stderr if it fails."""
+    command = [str(find_tool(name)), *(str(argument) for argument in arguments)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    if done.returncode:
+        message = done.stderr.rstrip("\n")
+        ending = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        raise StageError(message if done.returncode == 1 and message else f"{message}\n{name}: {ending}".lstrip())
+    if done.stderr:
+        sys.stderr.write(done.stderr)
+
+
+def import_model(
+    model: Path, out: Path, loss: bool = False, bind: Mapping[str, int] | None = None
+) -> None:
+    """Import `model` (.onnx) into `out` (.mlir, with its weights beside it in .safetensors).
+
+    loss: add the masked-LM loss to a graph that ends in logits. bind: dynamic axis -> size.
+    """
+    options = ["--loss"] if loss else []
+    options += [f"--bind={name}={size}" for name, size in (bind or {}).items()]
+    with staged(out) as inner:
+        run_tool("mpt-import", [model, "-o", inner, *options])
+
+
+def optimise(graph: Path, out: Path, passes: Sequence[str]) -> None:
+    """Run mpt-opt's `passes` on `graph`; the weights go along under the output's name."""
+    with staged(out) as inner:
+        run_tool("mpt-opt", [graph, *passes, "-o", inner])
+        weights = graph.with_suffix(".safetensors")
+        if weights.exists() and weights.resolve() != out.with_suffix(".safetensors").resolve():
+            link_or_copy(weights, inner.with_suffix(".safetensors"))
+
+
+def build(step: Path, out: Path, target: str, engine: str = "blas") -> None:
+    """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda)."""
+    options = [f"--target={target}"] + ([f"--engine={engine}"] if target == "cpu" else [])
+    with staged(out) as inner:
+        run_tool("mpt-build", [step, "-o", inner, *options])
