@@ -22,6 +22,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 VENV := build/venv
 PYTHON ?= $(VENV)/bin/python
+LIT = $(PYTHON) -c 'from lit.main import main; main()'
 export MPT_BIN := $(CURDIR)/build/bin
 export PYTHONPATH := $(CURDIR)/python$(if $(PYTHONPATH),:$(PYTHONPATH))
 
@@ -48,7 +49,7 @@ check-style: setup
 	@tools/dev/check-layering
 
 check-lit: build check-style
-	@MPT_ROUNDTRIP=1 $(PYTHON) -m lit.main -sv -j$(JOBS) build/test
+	@MPT_ROUNDTRIP=1 $(LIT) -sv -j$(JOBS) build/test
 
 check-unit: build check-lit
 	@ctest --test-dir build --output-on-failure --no-tests=ignore -j$(JOBS)

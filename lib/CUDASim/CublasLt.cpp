@@ -2,9 +2,9 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Products in f32: each element sums over ascending k with one fma per term, and
-// the scales are applied to the sum. The real library sums in another order and
-// on Hopper keeps fewer bits of FP8 sums, so its results differ in the last
+// Products in f32: each element sums over ascending k with one fma per term,
+// and the scales are applied to the sum. The real library sums in another order
+// and on Hopper keeps fewer bits of FP8 sums, so its results differ in the last
 // places. What its documentation rules out (FP8 not TN, rows not aligned, two
 // E5M2 operands) is refused as it would be; the reason goes to stderr.
 //
@@ -186,9 +186,8 @@ std::vector<float> unpack(const void *data, const Layout &layout, int64_t batch,
   uint64_t rows = layout.rows, columns = layout.columns;
   for (uint64_t c = 0; c < columns; ++c)
     for (uint64_t r = 0; r < rows; ++r)
-      result[transpose ? r * columns + c : c * rows + r] =
-          decode(layout.type, data,
-                 base + c * static_cast<size_t>(layout.ld) + r);
+      result[transpose ? r * columns + c : c * rows + r] = decode(
+          layout.type, data, base + c * static_cast<size_t>(layout.ld) + r);
   return result;
 }
 
@@ -272,16 +271,36 @@ void multiply(const Product &p) {
   }
 }
 
+/// Calls `visit` with each column's bytes; stops when it returns false.
+template <typename Visit>
+bool visitColumns(const void *data, const Layout &layout, Visit visit) {
+  size_t width = bytesOf(layout.type);
+  for (int64_t i = 0; i < layout.batch; ++i)
+    for (uint64_t column = 0; column < layout.columns; ++column) {
+      int64_t offset =
+          i * layout.stride + static_cast<int64_t>(column) * layout.ld;
+      if (!visit(reinterpret_cast<uintptr_t>(data) +
+                     static_cast<uint64_t>(offset) * width,
+                 layout.rows * width))
+        return false;
+    }
+  return true;
+}
+
 cudaError_t runProduct(const Product &p) {
   callHook(p.name, 0);
+  if (checker().isWritten &&
+      !(visitColumns(p.dataA, p.a, checker().isWritten) &&
+        visitColumns(p.dataB, p.b, checker().isWritten)))
+    return fault(cudaErrorLaunchFailure,
+                 "product '" + p.name +
+                     "' reads bytes that were never written");
   multiply(p);
   if (checker().written)
-    for (int64_t i = 0; i < p.d.batch; ++i)
-      for (uint64_t column = 0; column < p.n(); ++column)
-        checker().written(
-            reinterpret_cast<uintptr_t>(p.dataD + i * p.d.stride +
-                                        static_cast<int64_t>(column) * p.d.ld),
-            p.m() * sizeof(float));
+    visitColumns(p.dataD, p.d, [](uintptr_t address, size_t bytes) {
+      checker().written(address, bytes);
+      return true;
+    });
   callHook(p.name, 1);
   return cudaSuccess;
 }
@@ -395,8 +414,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
     int requested, cublasLtMatmulHeuristicResult_t *results, int *returned) {
   *returned = 0;
-  Product p = {*desc,   *a,      *b,      *c,      *d, 1.0f, 0.0f,
-               nullptr, nullptr, nullptr, nullptr, ""};
+  Product p = {*desc, *a,      *b,      *c,      *d,      1.0f,
+               0.0f,  nullptr, nullptr, nullptr, nullptr, ""};
   std::string wrong = checkSizes(p);
   if (!wrong.empty())
     return refuse(CUBLAS_STATUS_INVALID_VALUE, wrong);
@@ -417,13 +436,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t
-cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha,
-               const void *a, cublasLtMatrixLayout_t layoutA, const void *b,
-               cublasLtMatrixLayout_t layoutB, const void *beta, const void *c,
-               cublasLtMatrixLayout_t layoutC, void *d,
-               cublasLtMatrixLayout_t layoutD, const cublasLtMatmulAlgo_t *algo,
-               void *, size_t, cudaStream_t stream) {
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
+                              const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t layoutA, const void *b,
+                              cublasLtMatrixLayout_t layoutB, const void *beta,
+                              const void *c, cublasLtMatrixLayout_t layoutC,
+                              void *d, cublasLtMatrixLayout_t layoutD,
+                              const cublasLtMatmulAlgo_t *algo, void *, size_t,
+                              cudaStream_t stream) {
   Product p = {*desc,
                *layoutA,
                *layoutB,

@@ -84,8 +84,8 @@ const ErrorText &errorText(cudaError_t code) {
   for (const ErrorText &one : errorTexts)
     if (one.code == code)
       return one;
-  static constexpr ErrorText unknown = {cudaErrorInvalidValue, "cudaErrorUnknown",
-                                        "unrecognized error code"};
+  static constexpr ErrorText unknown = {
+      cudaErrorInvalidValue, "cudaErrorUnknown", "unrecognized error code"};
   return unknown;
 }
 
@@ -127,8 +127,7 @@ cudaError_t checkLaunch(const Launch &launch) {
     return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" +
            std::to_string(d.z);
   };
-  uint64_t threads =
-      uint64_t(launch.block.x) * launch.block.y * launch.block.z;
+  uint64_t threads = uint64_t(launch.block.x) * launch.block.y * launch.block.z;
   if (threads == 0 || threads > 1024 || launch.block.z > 64)
     return error(cudaErrorInvalidConfiguration,
                  "block of " + text(launch.block) +
@@ -139,8 +138,8 @@ cudaError_t checkLaunch(const Launch &launch) {
                  "grid of " + text(launch.grid) +
                      " blocks, expected 1 to 2147483647 x 65535 x 65535");
   auto attribute = host().dynamicShared.find(launch.kernel);
-  size_t limit = attribute == host().dynamicShared.end() ? 48 * 1024
-                                                         : attribute->second;
+  size_t limit =
+      attribute == host().dynamicShared.end() ? 48 * 1024 : attribute->second;
   if (launch.sharedBytes > limit)
     return error(cudaErrorInvalidValue,
                  std::to_string(launch.sharedBytes) +
@@ -152,11 +151,11 @@ cudaError_t checkLaunch(const Launch &launch) {
       continue;
     std::string wrong = checkDeviceRange(one.pointer, 0);
     if (!wrong.empty())
-      return error(cudaErrorInvalidValue,
-                   "pointer argument " + std::to_string(one.index) +
-                       " is no live device memory: " +
-                       describeAddress(
-                           reinterpret_cast<uintptr_t>(one.pointer)));
+      return error(
+          cudaErrorInvalidValue,
+          "pointer argument " + std::to_string(one.index) +
+              " is no live device memory: " +
+              describeAddress(reinterpret_cast<uintptr_t>(one.pointer)));
   }
   return cudaSuccess;
 }
@@ -488,4 +487,9 @@ int mpt_sim_set_order(const char *order) {
 void mpt_sim_set_hook(void (*hook)(const char *, uint64_t, int)) {
   host().hook = hook;
   host().ordinal = 0;
+}
+
+void mpt_sim_mark_written(const void *pointer, size_t bytes) {
+  if (checker().written)
+    checker().written(reinterpret_cast<uintptr_t>(pointer), bytes);
 }

@@ -72,6 +72,9 @@ std::string checkCanaries();
 std::vector<Range> allowedRanges(const Launch &launch);
 /// True if a named buffer contains the address.
 bool inNamedBuffer(uintptr_t address);
+bool anyNamedBuffer();
+/// The live allocation that contains the address, else empty.
+Range allocationAt(uintptr_t address);
 
 /// Shared memory: static arrays by site, and the dynamic part.
 void beginSharedLaunch(size_t dynamicBytes);
@@ -99,6 +102,9 @@ std::string placeText(const void *address);
 /// Addresses of the threads' stacks.
 Range stackRange();
 
+/// True while a thread of a kernel runs, and not the simulator.
+bool threadRuns();
+
 /// Ends the running kernel with a fault, from a thread of it.
 [[noreturn]] void abandon(std::string message);
 
@@ -106,22 +112,22 @@ Range stackRange();
 // Checker (Checker.cpp, linked in only where instrumented code asks for it)
 //===----------------------------------------------------------------------===//
 
-/// What the checker wants to know. All may be null.
+/// What the checker wants to know, and says. All may be null.
 struct CheckerHooks {
   void (*beginLaunch)(const Launch &) = nullptr;
   /// Returns what was found, empty if nothing.
   std::string (*endLaunch)() = nullptr;
-  void (*beginBlock)(unsigned threads) = nullptr;
+  void (*beginBlock)() = nullptr;
   /// All threads of the block met at __syncthreads.
-  void (*blockBarrier)() = nullptr;
+  void (*blockBarrier)(unsigned threads) = nullptr;
   /// The lanes of `mask` of warp `warp` met at __syncwarp.
   void (*warpBarrier)(unsigned warp, unsigned mask) = nullptr;
   void (*atomicAccess)(uintptr_t address, size_t bytes, const char *file,
                        int line) = nullptr;
   /// Host or product wrote device memory.
   void (*written)(uintptr_t address, size_t bytes) = nullptr;
-  /// Device memory has no known content any more (allocated).
-  void (*forgotten)(uintptr_t address, size_t bytes) = nullptr;
+  /// True if all bytes were written.
+  bool (*isWritten)(uintptr_t address, size_t bytes) = nullptr;
 };
 CheckerHooks &checker();
 

@@ -3,9 +3,9 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // Device memory comes from one reserved range of addresses. Each allocation is
-// filled with 0xFF, ends (up to 256-byte alignment, filled with canary bytes) at
-// an inaccessible page, and its addresses are never used again. Shared memory is
-// laid out likewise, with canaries between its arrays.
+// filled with 0xFF, ends (up to 256-byte alignment, filled with canary bytes)
+// at an inaccessible page, and its addresses are never used again. Shared
+// memory is laid out likewise, with canaries between its arrays.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,7 +21,7 @@ namespace {
 
 constexpr size_t pageBytes = 4096, alignment = 256;
 /// Addresses, not memory: nothing is used before it is allocated.
-constexpr size_t reservedBytes = size_t(256) << 30;
+constexpr size_t reservedBytes = size_t(64) << 30;
 constexpr unsigned char canary = 0xCA, poison = 0xFF;
 constexpr size_t sharedGap = 256;
 /// Static shared memory of a block, and all of it, on sm_90.
@@ -147,8 +147,6 @@ std::string mpt::sim::allocate(void **pointer, size_t bytes) {
   m.allocations[begin] = {bytes, range, true};
   m.next += pages + pageBytes;
   *pointer = reinterpret_cast<void *>(begin);
-  if (checker().forgotten)
-    checker().forgotten(begin, bytes);
   return "";
 }
 
@@ -199,8 +197,8 @@ std::string mpt::sim::describeAddress(uintptr_t address) {
     return text + " (shared memory, byte " +
            std::to_string(static_cast<int64_t>(address) -
                           static_cast<int64_t>(memory().dynamic)) +
-           " of the dynamic part of " +
-           std::to_string(memory().dynamicBytes) + " bytes)";
+           " of the dynamic part of " + std::to_string(memory().dynamicBytes) +
+           " bytes)";
   }
   if (!memory().device.contains(address))
     return text + " (not device memory)";
@@ -238,8 +236,7 @@ std::string mpt::sim::checkCanaries() {
 // Named buffers
 //===----------------------------------------------------------------------===//
 
-void mpt::sim::nameBuffer(const void *pointer, size_t bytes,
-                          const char *name) {
+void mpt::sim::nameBuffer(const void *pointer, size_t bytes, const char *name) {
   uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   memory().buffers.insert({address, {bytes, name}});
   memory().largestBuffer = std::max(memory().largestBuffer, bytes);
@@ -265,6 +262,16 @@ bool mpt::sim::inNamedBuffer(uintptr_t address) {
   bool found = false;
   visitBuffers(address, [&](const auto &) { found = true; });
   return found;
+}
+
+bool mpt::sim::anyNamedBuffer() { return !memory().buffers.empty(); }
+
+Range mpt::sim::allocationAt(uintptr_t address) {
+  auto it = allocationBelow(address);
+  if (it == memory().allocations.end() || !it->second.live ||
+      address - it->first >= it->second.bytes)
+    return {};
+  return {it->first, it->first + it->second.bytes};
 }
 
 //===----------------------------------------------------------------------===//

@@ -2,12 +2,12 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Runs a launch block by block. Each thread of a block is a fiber that runs until
-// it waits for others (barrier, warp function) or returns. Every wait is on other
-// threads of the block, so "no thread can run" is a deadlock, known at once. The
-// simulator is strict: threads that meet at two different places, lanes missing
-// from a warp function, and a return in front of a barrier are faults, although
-// some hardware gets away with them.
+// Runs a launch block by block. Each thread of a block is a fiber that runs
+// until it waits for others (barrier, warp function) or returns. Every wait is
+// on other threads of the block, so "no thread can run" is a deadlock, known at
+// once. The simulator is strict: threads that meet at two different places,
+// lanes missing from a warp function, and a return in front of a barrier are
+// faults, although some hardware gets away with them.
 //
 // A fault abandons the block's fibers where they are; device code has nothing
 // that would need unwinding.
@@ -81,7 +81,8 @@ struct Block {
   std::string fault;
   uint64_t random = 0;
   Range stacks;
-  bool running = false;
+  /// A thread runs, and not the simulator.
+  bool inThread = false;
 };
 
 Block block;
@@ -144,7 +145,9 @@ void resume(unsigned index) {
   Thread &thread = block.threads[index];
   block.current = index;
   threadIdx = thread.index;
+  block.inThread = true;
   context::transfer_t from = context::jump_fcontext(thread.context, nullptr);
+  block.inThread = false;
   thread.context = from.fctx;
 }
 
@@ -259,8 +262,8 @@ void checkCollective(unsigned warp, unsigned mask) {
   const Thread &mine = block.threads[block.current];
   for (unsigned lane = 0; lane < 32; ++lane) {
     const Thread &other = lanes[lane];
-    if (!(mask >> lane & 1) || (other.op == mine.op && other.mask == mask &&
-                                other.site == mine.site))
+    if (!(mask >> lane & 1) ||
+        (other.op == mine.op && other.mask == mask && other.site == mine.site))
       continue;
     char masks[64];
     std::snprintf(masks, sizeof(masks), "masks 0x%08x and 0x%08x", mask,
@@ -309,8 +312,7 @@ int pickThread(unsigned &warp) {
 
 void beginBlock(unsigned index) {
   const dim3 &grid = gridDim;
-  blockIdx = {index % grid.x, index / grid.x % grid.y,
-              index / grid.x / grid.y};
+  blockIdx = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
   block.atBarrier = block.exited = 0;
   for (unsigned w = 0; w < block.warpCount; ++w)
     block.warps[w] = {0, 0};
@@ -324,7 +326,7 @@ void beginBlock(unsigned index) {
   }
   beginSharedBlock();
   if (checker().beginBlock)
-    checker().beginBlock(block.count);
+    checker().beginBlock();
 }
 
 /// Returns whether the block ran without a fault.
@@ -409,6 +411,7 @@ private:
 /// Runs all blocks; a hardware fault comes back here.
 void runBlocks(unsigned blocks) {
   if (sigsetjmp(faultReturn, 1)) {
+    block.inThread = false;
     block.fault = describeSignal();
     return;
   }
@@ -485,7 +488,10 @@ std::string mpt::sim::blockText() {
   return "block " + tripleText(blockIdx.x, blockIdx.y, blockIdx.z);
 }
 
+bool mpt::sim::threadRuns() { return block.inThread; }
+
 void mpt::sim::abandon(std::string message) {
+  block.inThread = false;
   block.fault = std::move(message);
   yieldThread();
   __builtin_unreachable();
@@ -532,7 +538,7 @@ void mpt::sim::blockBarrier(const char *file, int line) {
     wake(i);
   block.atBarrier = 0;
   if (checker().blockBarrier)
-    checker().blockBarrier();
+    checker().blockBarrier(block.count);
   yieldThread();
 }
 

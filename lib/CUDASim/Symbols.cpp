@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <dlfcn.h>
 #include <link.h>
+#include <unistd.h>
 
 using namespace mpt::sim;
 
@@ -24,11 +25,11 @@ static std::string quoted(const std::string &text) {
 }
 
 /// "file:line" by addr2line, empty if it does not know.
-static std::string lineOf(const char *file, uintptr_t offset) {
+static std::string lineOf(const std::string &file, uintptr_t offset) {
   char hex[32];
   std::snprintf(hex, sizeof(hex), "0x%lx", static_cast<unsigned long>(offset));
-  std::string command = "addr2line -e " + quoted(file) + " " + hex +
-                        " 2>/dev/null";
+  std::string command =
+      "addr2line -e " + quoted(file) + " " + hex + " 2>/dev/null";
   FILE *pipe = popen(command.c_str(), "r");
   if (!pipe)
     return "";
@@ -47,8 +48,14 @@ std::string mpt::sim::placeText(const void *address) {
   if (!address || !dladdr1(address, &info, reinterpret_cast<void **>(&map),
                            RTLD_DL_LINKMAP))
     return "";
-  // Addresses in the file are relative to where it was loaded.
-  const char *file = map->l_name[0] ? map->l_name : "/proc/self/exe";
+  // Addresses in the file are relative to where it was loaded. The program
+  // itself has no name here.
+  std::string file = map->l_name;
+  if (file.empty()) {
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+    file.assign(path, length > 0 ? static_cast<size_t>(length) : 0);
+  }
   uintptr_t at = reinterpret_cast<uintptr_t>(address);
   std::string line = lineOf(file, at - map->l_addr);
   if (!line.empty())

@@ -2,14 +2,12 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// OpenBLAS is opened on first use rather than linked: it picks its kernels and
-// starts its threads when it is loaded, and we have a say in both. Releases do
-// not know CPUs that are newer than they are and then fall back to AVX2, so we
-// name an AVX-512 core type where the CPU has it (OPENBLAS_CORETYPE wins).
+// OpenBLAS is opened on first use rather than linked: it starts its threads when
+// it is loaded, and here it has to stay on ours. It picks the kernels for this
+// CPU itself; OPENBLAS_CORETYPE overrides its choice.
 //
 //===----------------------------------------------------------------------===//
 
-#include "CpuFeatures.h"
 #include "Products.h"
 
 #include <cstdlib>
@@ -31,7 +29,7 @@ Sgemm sgemm = nullptr;
 class ScopedEnv {
 public:
   ScopedEnv(const char *name, const char *value) : name(name) {
-    mine = value && !std::getenv(name);
+    mine = !std::getenv(name);
     if (mine)
       ::setenv(name, value, 0);
   }
@@ -55,13 +53,6 @@ void *openLibrary() {
 }
 
 void loadBlas() {
-  const char *core = nullptr;
-  if (cpuHas("avx512bf16"))
-    core = "COOPERLAKE";
-  else if (cpuHas("avx512f") && cpuHas("avx512vl") && cpuHas("avx512bw") &&
-           cpuHas("avx512dq") && cpuHas("avx512cd"))
-    core = "SKYLAKEX";
-  ScopedEnv coreType("OPENBLAS_CORETYPE", core);
   ScopedEnv threads("OPENBLAS_NUM_THREADS", "1");
   void *library = openLibrary();
   if (!library)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["ExportError", "Package", "export"]
+__all__ = ["Error", "ExportError", "Package", "export"]
 
 _LAZY = {
+    "Error": ("mpt.runtime", "Error"),
     "export": ("mpt.export", "export"),
     "ExportError": ("mpt.export", "ExportError"),
     "Package": ("mpt.runtime", "Package"),

@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "mlir/Transforms/Passes.h"
+#include "mpt/Dialect/MPT/Analysis/TestPasses.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 
@@ -18,6 +19,7 @@ int main(int argc, char **argv) {
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mpt::registerMPTPasses();
+  mpt::registerTestKernelModelPass();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "mpt optimizer driver\n", registry));
 }

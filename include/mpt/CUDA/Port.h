@@ -49,7 +49,8 @@
 
 #include "mpt/Numerics/Math.h"
 
-/// The few symbols that a package offers; all else is hidden (-fvisibility=hidden).
+/// The few symbols that a package offers; all else is hidden
+/// (-fvisibility=hidden).
 #define MPT_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace mpt {
@@ -109,9 +110,9 @@ constexpr unsigned blocksFor(int64_t count, int64_t per) {
 }
 
 /// Starts `kernel` with `args` converted to its parameter types. Does nothing
-/// once an error is recorded. A refused launch is recorded under `name`; a fault
-/// of the running kernel comes with the next synchronising call that is checked
-/// (in the simulator at once).
+/// once an error is recorded. A refused launch is recorded under `name`; a
+/// fault of the running kernel comes with the next synchronising call that is
+/// checked (in the simulator at once).
 template <typename... Params, typename... Args>
 MPT_SIM_INTERNAL void launch(const char *name, void (*kernel)(Params...),
                              dim3 grid, dim3 block, size_t sharedBytes,
@@ -167,7 +168,8 @@ MPT_SIM_INTERNAL __device__ inline int64_t gridWarpId() {
   return static_cast<int64_t>(blockIdx.x) * (blockDim.x >> 5) + warpId();
 }
 
-/// Index of the calling thread in the grid: the element, where a thread owns one.
+/// Index of the calling thread in the grid: the element, where a thread owns
+/// one.
 MPT_SIM_INTERNAL __device__ inline int64_t gridThreadId() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
@@ -189,16 +191,16 @@ MPT_SIM_INTERNAL __device__ inline float warpSum(float v MPT_SITE_PARAM) {
 /// tree's result, the others get it from there (signs of zeros may differ).
 MPT_SIM_INTERNAL __device__ inline float warpMax(float v MPT_SITE_PARAM) {
   for (int distance = 16; distance > 0; distance /= 2)
-    v = num::maxOf(
-        v, __shfl_xor_sync(0xffffffffu, v, distance, 32 MPT_SITE_ARG));
+    v = num::maxOf(v,
+                   __shfl_xor_sync(0xffffffffu, v, distance, 32 MPT_SITE_ARG));
   return __shfl_sync(0xffffffffu, v, 0, 32 MPT_SITE_ARG);
 }
 
 /// *address = max(*address, |v|), in any order with the same result: numbers
 /// without a sign order like their bits, and NaN lies above infinity.
 /// *address must hold a number without a sign (0 to begin with).
-MPT_SIM_INTERNAL __device__ inline void
-atomicAmax(float *address, float v MPT_SITE_PARAM) {
+MPT_SIM_INTERNAL __device__ inline void atomicAmax(float *address,
+                                                   float v MPT_SITE_PARAM) {
   atomicMax(reinterpret_cast<unsigned *>(address),
             num::bits(v) & 0x7fffffffu MPT_SITE_ARG);
 }

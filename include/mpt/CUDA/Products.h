@@ -10,7 +10,8 @@
 //
 // cuBLASLt is column-major, so D = A·B is handed over as Dᵀ = Bᵀ·Aᵀ: its "A" is
 // our B. Its FP8 products on Hopper need both operands contiguous along K (TN):
-// A held as [M, K], B held as [N, K], that is b.transposed and not a.transposed.
+// A held as [M, K], B held as [N, K], that is b.transposed and not
+// a.transposed.
 //
 //===----------------------------------------------------------------------===//
 
@@ -50,8 +51,8 @@ struct ProductOperand {
 };
 
 /// D[m, n] = sum over k of A[m, k]·B[k, n], for each matrix of the batch, in
-/// f32 (`accumulate`: added to what D holds). FP8 operands stand for their codes
-/// times the inverse scales given to run().
+/// f32 (`accumulate`: added to what D holds). FP8 operands stand for their
+/// codes times the inverse scales given to run().
 struct ProductDesc {
   /// mpt.name of the product; every message carries it.
   const char *name = "";
@@ -103,26 +104,19 @@ inline cudaDataType_t cudaType(ProductType type) {
 }
 
 inline const char *cublasStatusName(cublasStatus_t status) {
-  switch (status) {
-  case CUBLAS_STATUS_SUCCESS:
-    return "CUBLAS_STATUS_SUCCESS";
-  case CUBLAS_STATUS_NOT_INITIALIZED:
-    return "CUBLAS_STATUS_NOT_INITIALIZED";
-  case CUBLAS_STATUS_ALLOC_FAILED:
-    return "CUBLAS_STATUS_ALLOC_FAILED";
-  case CUBLAS_STATUS_INVALID_VALUE:
-    return "CUBLAS_STATUS_INVALID_VALUE";
-  case CUBLAS_STATUS_ARCH_MISMATCH:
-    return "CUBLAS_STATUS_ARCH_MISMATCH";
-  case CUBLAS_STATUS_EXECUTION_FAILED:
-    return "CUBLAS_STATUS_EXECUTION_FAILED";
-  case CUBLAS_STATUS_INTERNAL_ERROR:
-    return "CUBLAS_STATUS_INTERNAL_ERROR";
-  case CUBLAS_STATUS_NOT_SUPPORTED:
-    return "CUBLAS_STATUS_NOT_SUPPORTED";
-  default:
-    return "an unknown cuBLAS status";
-  }
+  static const std::pair<cublasStatus_t, const char *> names[] = {
+      {CUBLAS_STATUS_SUCCESS, "CUBLAS_STATUS_SUCCESS"},
+      {CUBLAS_STATUS_NOT_INITIALIZED, "CUBLAS_STATUS_NOT_INITIALIZED"},
+      {CUBLAS_STATUS_ALLOC_FAILED, "CUBLAS_STATUS_ALLOC_FAILED"},
+      {CUBLAS_STATUS_INVALID_VALUE, "CUBLAS_STATUS_INVALID_VALUE"},
+      {CUBLAS_STATUS_ARCH_MISMATCH, "CUBLAS_STATUS_ARCH_MISMATCH"},
+      {CUBLAS_STATUS_EXECUTION_FAILED, "CUBLAS_STATUS_EXECUTION_FAILED"},
+      {CUBLAS_STATUS_INTERNAL_ERROR, "CUBLAS_STATUS_INTERNAL_ERROR"},
+      {CUBLAS_STATUS_NOT_SUPPORTED, "CUBLAS_STATUS_NOT_SUPPORTED"}};
+  for (const auto &one : names)
+    if (one.first == status)
+      return one.second;
+  return "an unknown cuBLAS status";
 }
 
 /// The largest power of two that divides `bytes`, at most 256.
@@ -166,7 +160,8 @@ inline ProductPlan planProduct(ProductDesc desc) {
     plan.innerStride[i] = regular ? stride[1] : stride[swap ? 0 : 1];
   }
   plan.outer = regular ? 1 : desc.batch[swap ? 1 : 0];
-  plan.inner = regular ? desc.batch[0] * desc.batch[1] : desc.batch[swap ? 0 : 1];
+  plan.inner =
+      regular ? desc.batch[0] * desc.batch[1] : desc.batch[swap ? 0 : 1];
   plan.desc = desc;
   return plan;
 }
@@ -175,8 +170,9 @@ inline ProductPlan planProduct(ProductDesc desc) {
 inline std::string checkOperand(const ProductPlan &plan, int which) {
   static const char *const names[3] = {"A", "B", "D"};
   const ProductDesc &desc = plan.desc;
-  const ProductOperand &operand =
-      which == 0 ? desc.a : which == 1 ? desc.b : desc.d;
+  const ProductOperand &operand = which == 0   ? desc.a
+                                  : which == 1 ? desc.b
+                                               : desc.d;
   int64_t columns = which == 0   ? (operand.transposed ? desc.m : desc.k)
                     : which == 1 ? (operand.transposed ? desc.k : desc.n)
                                  : desc.n;
@@ -185,14 +181,16 @@ inline std::string checkOperand(const ProductPlan &plan, int which) {
   if (operand.ld < columns)
     return where + "row stride " + std::to_string(operand.ld) +
            " is less than its row of " + std::to_string(columns);
-  if (operand.alignment < bytes || (operand.alignment & (operand.alignment - 1)))
+  if (operand.alignment < bytes ||
+      (operand.alignment & (operand.alignment - 1)))
     return where + "alignment " + std::to_string(operand.alignment) +
            " is not a power of two of at least " + std::to_string(bytes);
   for (int dim = 0; dim < 2; ++dim)
     if (operand.batchStride[dim] < 0 ||
         (which == 2 && desc.batch[dim] > 1 && operand.batchStride[dim] == 0))
-      return where + "batch stride " + std::to_string(operand.batchStride[dim]) +
-             " of dimension " + std::to_string(dim) + ", expected " +
+      return where + "batch stride " +
+             std::to_string(operand.batchStride[dim]) + " of dimension " +
+             std::to_string(dim) + ", expected " +
              (which == 2 ? "more than zero" : "zero or more");
   if (!isFP8(desc.a.type))
     return "";
@@ -237,7 +235,8 @@ inline std::string checkPlan(const ProductPlan &plan) {
            ") and B held as [N, K] (found " +
            (desc.b.transposed ? "[N, K]" : "[K, N]") + ")";
   if (fp8 && (desc.k % 16 || desc.n % 16))
-    return "FP8 needs N and K to be multiples of 16, found " + size + " (MxNxK)";
+    return "FP8 needs N and K to be multiples of 16, found " + size +
+           " (MxNxK)";
   if (!fp8 && desc.fastAccumulation)
     return "fast accumulation is for FP8 operands only";
   for (int i = 0; i < 3; ++i) {
@@ -287,8 +286,8 @@ public:
   }
 
   /// Describes one more product and asks cuBLASLt for an algorithm; the product
-  /// is named from then on by its ordinal (0, 1, ...). Returns why it is refused,
-  /// with its name, or an empty string.
+  /// is named from then on by its ordinal (0, 1, ...). Returns why it is
+  /// refused, with its name, or an empty string.
   std::string add(const ProductDesc &desc) {
     entries.emplace_back();
     Entry &entry = entries.back();
@@ -323,8 +322,7 @@ public:
     if (failed())
       return;
     Entry &entry = entries[index];
-    std::string error =
-        checkCall(entry, a, b, d, inverseScaleA, inverseScaleB);
+    std::string error = checkCall(entry, a, b, d, inverseScaleA, inverseScaleB);
     if (error.empty() && isFP8(entry.plan.desc.a.type))
       error = setScales(entry, inverseScaleA, inverseScaleB);
     for (int64_t i = 0; i < entry.plan.outer && error.empty(); ++i)
@@ -417,10 +415,10 @@ private:
                                          &plan.desc.d};
     uint32_t alignment[3];
     for (int i = 0; i < 3; ++i)
-      alignment[i] = static_cast<uint32_t>(std::min(
-          {operands[i]->alignment, int64_t(256),
-           detail::alignmentOf(plan.outerStride[i] *
-                               productTypeBytes(operands[i]->type))}));
+      alignment[i] = static_cast<uint32_t>(
+          std::min({operands[i]->alignment, int64_t(256),
+                    detail::alignmentOf(plan.outerStride[i] *
+                                        productTypeBytes(operands[i]->type))}));
     cublasLtMatmulPreference_t preference = nullptr;
     cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -503,12 +501,12 @@ private:
 #endif
     const detail::ProductPlan &plan = entry.plan;
     const float alpha = 1.0f, beta = plan.desc.accumulate ? 1.0f : 0.0f;
-    const char *atA = static_cast<const char *>(a) +
-                      outer * plan.outerStride[0] *
-                          productTypeBytes(plan.desc.a.type);
-    const char *atB = static_cast<const char *>(b) +
-                      outer * plan.outerStride[1] *
-                          productTypeBytes(plan.desc.b.type);
+    const char *atA =
+        static_cast<const char *>(a) +
+        outer * plan.outerStride[0] * productTypeBytes(plan.desc.a.type);
+    const char *atB =
+        static_cast<const char *>(b) +
+        outer * plan.outerStride[1] * productTypeBytes(plan.desc.b.type);
     float *atD = d + outer * plan.outerStride[2];
     cublasStatus_t status = cublasLtMatmul(
         handle, entry.matmul, &alpha, atB, entry.layout[1], atA,

@@ -3,8 +3,8 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // The part of cuBLASLt's C interface that mpt/CUDA/Products.h uses, with the
-// library's names and values. lib/CUDASim/CublasLt.cpp multiplies on the CPU and
-// refuses what the library's documentation rules out.
+// library's names and values. lib/CUDASim/CublasLt.cpp multiplies on the CPU
+// and refuses what the library's documentation rules out.
 //
 //===----------------------------------------------------------------------===//
 
@@ -111,14 +111,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     cublasLtMatmulPreference_t preference, int requested,
     cublasLtMatmulHeuristicResult_t *results, int *returned);
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle,
-                              cublasLtMatmulDesc_t desc, const void *alpha,
-                              const void *a, cublasLtMatrixLayout_t layoutA,
-                              const void *b, cublasLtMatrixLayout_t layoutB,
-                              const void *beta, const void *c,
-                              cublasLtMatrixLayout_t layoutC, void *d,
-                              cublasLtMatrixLayout_t layoutD,
-                              const cublasLtMatmulAlgo_t *algo, void *workspace,
-                              size_t workspaceBytes, cudaStream_t stream);
+cublasStatus_t
+cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+               const void *alpha, const void *a, cublasLtMatrixLayout_t layoutA,
+               const void *b, cublasLtMatrixLayout_t layoutB, const void *beta,
+               const void *c, cublasLtMatrixLayout_t layoutC, void *d,
+               cublasLtMatrixLayout_t layoutD, const cublasLtMatmulAlgo_t *algo,
+               void *workspace, size_t workspaceBytes, cudaStream_t stream);
 
 #endif // MPT_CUDASIM_CUBLASLT_H

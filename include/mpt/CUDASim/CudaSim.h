@@ -43,8 +43,8 @@
 /// all threads of a block that reach it get the same memory.
 #define MPT_SHARED(T, name, n)                                                 \
   static char name##Site;                                                      \
-  T *const name = static_cast<T *>(                                            \
-      ::mpt::sim::sharedArray(&name##Site, #name, sizeof(T) * (n), alignof(T)))
+  T *const name = static_cast<T *>(::mpt::sim::sharedArray(                    \
+      &name##Site, #name, sizeof(T) * (n), alignof(T)))
 #define MPT_SHARED_DYN(T, name)                                                \
   T *const name = static_cast<T *>(::mpt::sim::dynamicShared())
 

@@ -71,8 +71,8 @@ __syncthreads(const char *siteFile = __builtin_FILE(),
   mpt::sim::blockBarrier(siteFile, siteLine);
 }
 
-MPT_SIM_INTERNAL inline void __syncwarp(unsigned mask = 0xffffffffu
-                                            MPT_SITE_PARAM) {
+MPT_SIM_INTERNAL inline void
+__syncwarp(unsigned mask = 0xffffffffu MPT_SITE_PARAM) {
   mpt::sim::warpCollective(mpt::sim::WarpOp::Sync, mask, 0, 0, 32 MPT_SITE_ARG);
 }
 
@@ -109,9 +109,8 @@ MPT_SIM_INTERNAL T __shfl_xor_sync(unsigned mask, T value, int laneMask,
 
 MPT_SIM_INTERNAL inline unsigned __ballot_sync(unsigned mask,
                                                int predicate MPT_SITE_PARAM) {
-  return static_cast<unsigned>(
-      mpt::sim::warpCollective(mpt::sim::WarpOp::Ballot, mask, predicate != 0,
-                               0, 32 MPT_SITE_ARG));
+  return static_cast<unsigned>(mpt::sim::warpCollective(
+      mpt::sim::WarpOp::Ballot, mask, predicate != 0, 0, 32 MPT_SITE_ARG));
 }
 
 MPT_SIM_INTERNAL inline int __any_sync(unsigned mask,
@@ -130,12 +129,10 @@ MPT_SIM_INTERNAL inline int __all_sync(unsigned mask,
 
 #define MPT_SIM_ATOMIC(name, T, expression)                                    \
   MPT_SIM_INTERNAL inline T name(T *address, T value MPT_SITE_PARAM) {         \
-    return mpt::sim::atomic(                                                   \
-        address,                                                               \
-        [value](T old) MPT_SIM_INTERNAL -> T {                                 \
-          (void)old;                                                           \
-          return expression;                                                   \
-        } MPT_SITE_ARG);                                                       \
+    return mpt::sim::atomic(address, [value](T old) MPT_SIM_INTERNAL -> T {    \
+      (void)old;                                                               \
+      return expression;                                                       \
+    } MPT_SITE_ARG);                                                           \
   }
 MPT_SIM_ATOMIC(atomicAdd, float, old + value)
 MPT_SIM_ATOMIC(atomicAdd, double, old + value)
@@ -157,11 +154,9 @@ MPT_SIM_ATOMIC(atomicAnd, unsigned, old &value)
 #define MPT_SIM_CAS(T)                                                         \
   MPT_SIM_INTERNAL inline T atomicCAS(T *address, T compare,                   \
                                       T value MPT_SITE_PARAM) {                \
-    return mpt::sim::atomic(                                                   \
-        address,                                                               \
-        [=](T old) MPT_SIM_INTERNAL -> T {                                     \
-          return old == compare ? value : old;                                 \
-        } MPT_SITE_ARG);                                                       \
+    return mpt::sim::atomic(address, [=](T old) MPT_SIM_INTERNAL -> T {        \
+      return old == compare ? value : old;                                     \
+    } MPT_SITE_ARG);                                                           \
   }
 MPT_SIM_CAS(int)
 MPT_SIM_CAS(unsigned)
@@ -195,7 +190,9 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
 }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
+inline int __clz(int x) {
+  return x ? __builtin_clz(static_cast<unsigned>(x)) : 32;
+}
 
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }

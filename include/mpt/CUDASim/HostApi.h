@@ -4,8 +4,9 @@
 //
 // The part of the CUDA runtime that a static host plan needs. Device memory is
 // host memory that was filled with 0xFF, ends at an inaccessible page and is
-// never given out twice. Work runs when it is queued, except in a stream that is
-// being captured: there it is recorded, and runs with each launch of the graph.
+// never given out twice. Work runs when it is queued, except in a stream that
+// is being captured: there it is recorded, and runs with each launch of the
+// graph.
 //
 //===----------------------------------------------------------------------===//
 

@@ -2,9 +2,9 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// How kernels reach the simulator, and what tests and tools ask of it: the order
-// in which threads run, and the report of the latest fault. A package built for
-// simulation also exports the C functions at the end.
+// How kernels reach the simulator, and what tests and tools ask of it: the
+// order in which threads run, and the report of the latest fault. A package
+// built for simulation also exports the C functions at the end.
 //
 //===----------------------------------------------------------------------===//
 
@@ -106,9 +106,8 @@ void submit(Launch launch, cudaStream_t stream);
 template <typename T>
 void addArgument(Launch &launch, int index, const T &value) {
   if constexpr (std::is_pointer_v<T>)
-    launch.pointers.push_back(
-        {static_cast<const void *>(value), index,
-         std::is_const_v<std::remove_pointer_t<T>>});
+    launch.pointers.push_back({static_cast<const void *>(value), index,
+                               std::is_const_v<std::remove_pointer_t<T>>});
 }
 
 template <typename... Params, typename... Args>
@@ -155,13 +154,15 @@ extern "C" {
 /// mpt::sim::report() for foreign callers.
 __attribute__((visibility("default"))) const char *mpt_sim_report();
 /// Sets the order by its text form; returns 0, or 1 if it is none.
-__attribute__((visibility("default"))) int
-mpt_sim_set_order(const char *order);
+__attribute__((visibility("default"))) int mpt_sim_set_order(const char *order);
 /// `hook` is called before (after = 0) and behind (after = 1) every kernel and
 /// product that runs, with its name and its ordinal since the hook was set.
 /// Device memory is host memory, so it may read and write buffers.
 __attribute__((visibility("default"))) void
 mpt_sim_set_hook(void (*hook)(const char *name, uint64_t ordinal, int after));
+/// Tells the checker that the caller itself wrote device memory.
+__attribute__((visibility("default"))) void
+mpt_sim_mark_written(const void *pointer, size_t bytes);
 }
 
 #endif // MPT_CUDASIM_SIM_H

@@ -24,9 +24,7 @@ struct dim3 {
 };
 
 #define MPT_SIM_VECTOR(T, name)                                                \
-  struct alignas(2 * sizeof(T)) name##2 {                                      \
-    T x, y;                                                                    \
-  };                                                                           \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };                           \
   struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) name##4 {            \
     T x, y, z, w;                                                              \
   };                                                                           \

@@ -502,7 +502,7 @@ Expected<HostTensor> range(const Node &, Inputs inputs) {
   if (step == 0)
     return createStringError("expected a delta other than 0");
   if (__builtin_sub_overflow(last, first, &span) ||
-      step == std::numeric_limits<int64_t>::min())
+      span == std::numeric_limits<int64_t>::min())
     return createStringError("integer overflow in the length of the range");
   int64_t count = span / step + (span % step != 0 && (span < 0) == (step < 0));
   auto result = make(start.dataType, {std::max<int64_t>(count, 0)});

@@ -2,8 +2,8 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Each kernel has one planted error. The report must name the kernel, say what is
-// wrong and give the line.
+// Each kernel has one planted error. The report must name the kernel, say what
+// is wrong and give the line.
 //
 //===----------------------------------------------------------------------===//
 

@@ -153,8 +153,8 @@ TEST_P(Kernels, WarpMaximumKeepsNaN) {
   std::vector<float> x = randomFloats(64);
   x[45] = NAN;
   DeviceArray<float> in(x), out(64);
-  launch("softmax", softmax, 1, 64, 0, nullptr, in.get(), out.get(),
-         int64_t(2), int64_t(32));
+  launch("softmax", softmax, 1, 64, 0, nullptr, in.get(), out.get(), int64_t(2),
+         int64_t(32));
   std::vector<float> y = out.host();
   for (int i = 0; i < 64; ++i)
     EXPECT_EQ(y[i] != y[i], i >= 32);

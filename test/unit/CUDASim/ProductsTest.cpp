@@ -187,8 +187,8 @@ TEST_F(ProductsTest, InAGraph) {
 TEST_F(ProductsTest, AttentionScoresFromOneProjection) {
   // Q and K as [batch, sequence, heads, size]; scores as [batch, heads, q, k].
   constexpr int64_t batch = 3, sequence = 9, heads = 2, size = 16;
-  ProductDesc desc = makeDesc(ProductType::F32, ProductType::F32, sequence,
-                              sequence, size);
+  ProductDesc desc =
+      makeDesc(ProductType::F32, ProductType::F32, sequence, sequence, size);
   desc.batch[0] = batch, desc.batch[1] = heads;
   desc.b.transposed = true;
   for (ProductOperand *operand : {&desc.a, &desc.b}) {
@@ -242,7 +242,8 @@ TEST_F(ProductsTest, RefusedByName) {
   ProductDesc fp8 = makeDesc(ProductType::E4M3, ProductType::E4M3, 16, 32, 64);
   ProductDesc desc = fp8;
   desc.b.transposed = false;
-  expectRefused(desc, {"contiguous along K", "B held as [N, K] (found [K, N])"});
+  expectRefused(desc,
+                {"contiguous along K", "B held as [N, K] (found [K, N])"});
   desc = fp8;
   desc.a.transposed = true;
   expectRefused(desc, {"A held as [M, K] (found [K, M])"});
@@ -275,12 +276,11 @@ TEST_F(ProductsTest, RefusedByName) {
 TEST_F(ProductsTest, RunChecksItsCall) {
   Products products;
   ASSERT_EQ(products.open(1 << 20), "");
-  ASSERT_EQ(products.add(
-                makeDesc(ProductType::F32, ProductType::F32, 8, 8, 8)),
+  ASSERT_EQ(products.add(makeDesc(ProductType::F32, ProductType::F32, 8, 8, 8)),
             "");
-  ASSERT_EQ(products.add(
-                makeDesc(ProductType::E4M3, ProductType::E4M3, 16, 16, 16)),
-            "");
+  ASSERT_EQ(
+      products.add(makeDesc(ProductType::E4M3, ProductType::E4M3, 16, 16, 16)),
+      "");
   DeviceArray<float> x(randomFloats(64)), d(256);
   products.run(0, x.get() + 1, x.get(), d.get(), nullptr, nullptr, nullptr);
   expectError({"product 'dense/fprop'", "address of A", "16 bytes"});

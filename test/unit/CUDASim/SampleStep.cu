@@ -86,14 +86,14 @@ State state;
 
 /// Offsets in the arena.
 enum : size_t {
-  xAt = 0,                                  // rows x inner, e4m3
-  wAt = xAt + rows * inner,                 // columns x inner, e4m3
-  scaleAt = wAt + columns * inner,          // two f32, then amax
-  biasAt = scaleAt + 256,                   // columns f32
-  idsAt = biasAt + columns * 4 + 192,       // rows i64
-  yAt = idsAt + rows * 8 + 128,             // rows x columns f32
-  zAt = yAt + rows * columns * 4,           // rows x columns f32
-  gradientAt = zAt + rows * columns * 4,    // vocabulary x columns f32
+  xAt = 0,                               // rows x inner, e4m3
+  wAt = xAt + rows * inner,              // columns x inner, e4m3
+  scaleAt = wAt + columns * inner,       // two f32, then amax
+  biasAt = scaleAt + 256,                // columns f32
+  idsAt = biasAt + columns * 4 + 192,    // rows i64
+  yAt = idsAt + rows * 8 + 128,          // rows x columns f32
+  zAt = yAt + rows * columns * 4,        // rows x columns f32
+  gradientAt = zAt + rows * columns * 4, // vocabulary x columns f32
   arenaBytes = gradientAt + vocabulary * columns * 4
 };
 
@@ -155,9 +155,9 @@ MPT_EXPORT int sample_load() {
   mpt::nameBuffer(at<char>(zAt), rows * columns * 4, "z");
   mpt::nameBuffer(at<char>(gradientAt), vocabulary * columns * 4, "gradient");
   cudaGraph_t graph = nullptr;
-  mpt::check(cudaStreamBeginCapture(state.stream,
-                                    cudaStreamCaptureModeThreadLocal),
-             "capture");
+  mpt::check(
+      cudaStreamBeginCapture(state.stream, cudaStreamCaptureModeThreadLocal),
+      "capture");
   enqueue();
   mpt::check(cudaStreamEndCapture(state.stream, &graph), "capture");
   if (mpt::failed())

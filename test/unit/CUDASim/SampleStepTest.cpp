@@ -49,7 +49,8 @@ TEST(SampleStep, RunsFromASharedLibrary) {
                  const int64_t *, float *, float *, float *)>(library,
                                                               "sample_step");
   ASSERT_EQ(load(), 0) << error();
-  std::vector<uint8_t> x = codes(rows * inner, 1), w = codes(columns * inner, 2);
+  std::vector<uint8_t> x = codes(rows * inner, 1),
+                       w = codes(columns * inner, 2);
   float scales[2] = {0.5f, 0.25f};
   std::vector<float> bias(columns), y(rows * columns);
   std::vector<float> gradient(vocabulary * columns);
@@ -58,7 +59,8 @@ TEST(SampleStep, RunsFromASharedLibrary) {
     bias[i] = static_cast<float>(i % 7) * 0.1f;
   for (int64_t i = 0; i < rows; ++i)
     ids[i] = i * 5 % vocabulary;
-  for (const char *order : {"forward", "reverse", "random:1", "interleaved:1"}) {
+  for (const char *order :
+       {"forward", "reverse", "random:1", "interleaved:1"}) {
     float amax = -1.0f, expectedAmax = 0.0f;
     ASSERT_EQ(setOrder(order), 0);
     ASSERT_EQ(step(x.data(), w.data(), scales, bias.data(), ids.data(),

@@ -130,7 +130,10 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
     Domain operandDomain = domainOf(operand.getType());
     bool aligned = operandDomain == domain ||
                    (operandDomain.rows == domain.rows && operandDomain.columns == 1);
-    if (!chunked && aligned &&
+    // Scalars are combined apart: kernels over rows stay alike in all layers.
+    Domain scalar;
+    bool likeWithLike = (domain == scalar) == (cluster->domain == scalar);
+    if (!chunked && aligned && likeWithLike &&
         (fits(domain, cluster->domain) || fits(cluster->domain, domain)))
       result.push_back(cluster);
   }

@@ -182,6 +182,18 @@ LogicalResult SelectOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
   return success();
 }
 
+LogicalResult ConvertOp::verify() {
+  for (Type type : {getX().getType().getElementType(),
+                    getY().getType().getElementType()})
+    if (!type.isF32() && !type.isInteger(64) && !type.isInteger(32) &&
+        !type.isInteger(1))
+      return emitOpError() << "converts between i1, i32, i64 and f32, found "
+                           << type;
+  if (getY().getType().getEncoding())
+    return emitOpError() << "does not round to a format, found "
+                         << getY().getType();
+  return success();
+}
 void ConvertOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
                            SmallVectorImpl<Scalar> &y) {
   y.push_back(e.convert(x[0], getY().getType().getElementType()));
@@ -190,6 +202,11 @@ OpFoldResult ConvertOp::fold(FoldAdaptor) {
   return getX().getType() == getY().getType() ? getX() : Value();
 }
 
+LogicalResult IotaOp::verify() {
+  if (getY().getType().getRank() < 1)
+    return emitOpError() << "needs a last axis, found " << getY().getType();
+  return success();
+}
 void IotaOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar>,
                         SmallVectorImpl<Scalar> &y) {
   y.push_back(e.convert(e.columnIndex(), getY().getType().getElementType()));

@@ -17,7 +17,7 @@ LogicalResult CastOp::verify() {
   if (!getFormat())
     return emitOpError() << "needs a result with a #mpt.format encoding, found "
                          << getY().getType();
-  if (::mpt::getFormat(getX().getType()))
+  if (getX().getType().getEncoding())
     return emitOpError() << "of a value that is held in a format already: "
                          << getX().getType();
   return success();
@@ -36,8 +36,11 @@ static LogicalResult verifyScale(Operation *op, Type storage, bool hasScale) {
 }
 
 LogicalResult ScaleOp::verify() {
-  if (!needsScale(getStorage()))
-    return emitOpError() << "storage " << getStorage() << " takes no scale";
+  Type storage = getStorage();
+  if (!isa<Float8E4M3FNType, Float8E5M2Type>(storage) &&
+      !storage.isSignlessInteger(8))
+    return emitOpError() << "storage must be f8E4M3FN, f8E5M2 or i8, found "
+                         << storage;
   return success();
 }
 void ScaleOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,

@@ -10,6 +10,8 @@
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -71,6 +73,13 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op, unsigned regio
     auto range = dyn_cast<DenseI64ArrayAttr>(value);
     if (!range || range.size() != 2 || range[0] >= range[1])
       return fail("a half open range array<i64: low, high> with low < high");
+    auto function = dyn_cast<FunctionOpInterface>(op);
+    if (function && !getElementTypeOrSelf(function.getArgumentTypes()[index])
+                         .isSignlessInteger())
+      return op->emitOpError()
+             << "argument " << index << ": '" << name
+             << "' is for integer tensors, found "
+             << function.getArgumentTypes()[index];
   }
   return success();
 }
@@ -79,6 +88,10 @@ LogicalResult MPTDialect::verifyRegionResultAttribute(Operation *op,
                                                       unsigned region,
                                                       unsigned index,
                                                       NamedAttribute attribute) {
+  if (attribute.getName() == kNameAttr && !isa<StringAttr>(attribute.getValue()))
+    return op->emitOpError() << "result " << index << ": '" << kNameAttr
+                             << "' must be a string, found "
+                             << attribute.getValue();
   if (attribute.getName() != kAliasAttr)
     return success();
   auto func = dyn_cast<func::FuncOp>(op);
@@ -96,6 +109,10 @@ LogicalResult MPTDialect::verifyRegionResultAttribute(Operation *op,
            << "result " << index << " of type " << func.getResultTypes()[index]
            << " cannot update argument " << argument << " of type "
            << func.getArgumentTypes()[argument];
+  for (unsigned other = 0; other < index; ++other)
+    if (func.getResultAttr(other, kAliasAttr) == alias)
+      return op->emitOpError() << "results " << other << " and " << index
+                               << " both update argument " << argument;
   return success();
 }
 
@@ -192,6 +209,21 @@ unsigned FormatAttr::getBytes() const {
     return 1;
   }
   llvm_unreachable("all storages are listed");
+}
+
+//===----------------------------------------------------------------------===//
+// #mpt.metrics
+//===----------------------------------------------------------------------===//
+
+LogicalResult MetricsAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                  int64_t m, int64_t n, int64_t k,
+                                  ArrayRef<CandidateMetricsAttr> candidates) {
+  if (m < 1 || n < 1 || k < 1)
+    return emitError() << "a product's sizes are positive, found m = " << m
+                       << ", n = " << n << ", k = " << k;
+  if (candidates.empty())
+    return emitError() << "a product's metrics need at least one candidate";
+  return success();
 }
 
 //===----------------------------------------------------------------------===//

@@ -35,6 +35,10 @@ FailureOr<ProductSizes> sizesOf(ArrayRef<int64_t> lhs, ArrayRef<int64_t> rhs,
     leadSize *= size;
   int64_t lhsRows = rows(lhs), rhsRows = rows(rhs);
   if (foldBatch) {
+    if (!transposeLhs || transposeRhs) {
+      problem = "fold_batch needs a transposed lhs and an rhs that is not";
+      return failure();
+    }
     if (lead != rhs.drop_back(2)) {
       problem = "fold_batch needs equal leading dims";
       return failure();
@@ -138,6 +142,11 @@ LogicalResult MatmulOp::buildVJP(OpBuilder &b, ArrayRef<Value> dys,
 }
 
 LogicalResult ScaledMatmulOp::verify() {
+  // Tablegen checks the sum of the segments, not that lhs and rhs are one each.
+  ArrayRef<int32_t> segments = getProperties().operandSegmentSizes;
+  if (segments[0] != 1 || segments[1] != 1)
+    return emitOpError() << "takes one lhs and one rhs, found "
+                         << segments[0] << " and " << segments[1];
   std::string problem;
   auto sizes = sizesOf(getLhs().getType().getShape(), getRhs().getType().getShape(),
                        getTransposeLhs(), getTransposeRhs(), getFoldBatch(),

@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include <cmath>
 
 using namespace mlir;
 using namespace mpt;
@@ -115,6 +116,11 @@ LogicalResult ReduceChunksOp::inferReturnTypes(MLIRContext *context,
 // softmax
 //===----------------------------------------------------------------------===//
 
+LogicalResult SoftmaxOp::verify() {
+  if (getX().getType().getRank() < 1)
+    return emitOpError() << "needs a last axis, found " << getX().getType();
+  return success();
+}
 SmallVector<Value> SoftmaxOp::decompose(OpBuilder &b) {
   Primitives p{b, getLoc()};
   Value e = p.exp(p.sub(getX(), p.rowMax(getX())));
@@ -139,6 +145,10 @@ LogicalResult LayerNormOp::verify() {
   auto x = getX().getType();
   if (x.getRank() < 1)
     return emitOpError() << "needs a last axis, found " << x;
+  float epsilon = getEpsilon().convertToFloat();
+  if (!(epsilon >= 0.0f && std::isfinite(epsilon)))
+    return emitOpError() << "epsilon must be finite and not negative, found "
+                         << epsilon;
   SmallVector<int64_t> row(x.getShape());
   int64_t columns = row.back();
   row.back() = 1;

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -18,8 +19,8 @@ using namespace mpt;
 OpFoldResult ConstantOp::fold(FoldAdaptor) { return getValue(); }
 
 LogicalResult ConstantOp::verify() {
-  if (!isa<ElementsAttr>(getValue()))
-    return emitOpError() << "needs a tensor value, found " << getValue();
+  if (!isa<DenseElementsAttr>(getValue()))
+    return emitOpError() << "needs dense elements, found " << getValue();
   return success();
 }
 
@@ -38,10 +39,26 @@ Value ConstantOp::scalarInt(OpBuilder &builder, Location location, int64_t value
 // reshape
 //===----------------------------------------------------------------------===//
 
+/// Views move values and do not change what they are held in.
+static bool holdSameElements(RankedTensorType from, RankedTensorType to) {
+  return from.getElementType() == to.getElementType() &&
+         from.getEncoding() == to.getEncoding();
+}
+
+/// The product of `shape`, or nullopt where it does not fit 64 bits.
+static std::optional<int64_t> countElements(ArrayRef<int64_t> shape) {
+  int64_t count = 1;
+  for (int64_t size : shape)
+    if (llvm::MulOverflow(count, size, count))
+      return std::nullopt;
+  return count;
+}
+
 LogicalResult ReshapeOp::verify() {
   auto from = getX().getType(), to = getY().getType();
-  if (from.getElementType() != to.getElementType() ||
-      from.getNumElements() != to.getNumElements())
+  auto count = countElements(from.getShape());
+  if (!holdSameElements(from, to) || !count ||
+      count != countElements(to.getShape()))
     return emitOpError() << "cannot turn " << from << " into " << to;
   return success();
 }
@@ -76,7 +93,7 @@ LogicalResult ReshapeOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
 LogicalResult BroadcastOp::verify() {
   auto from = getX().getType(), to = getY().getType();
   auto shape = broadcastShapes(from.getShape(), to.getShape());
-  if (from.getElementType() != to.getElementType() || !shape ||
+  if (!holdSameElements(from, to) || !shape ||
       ArrayRef(*shape) != to.getShape())
     return emitOpError() << "cannot stretch " << from << " to " << to;
   return success();
@@ -105,8 +122,7 @@ LogicalResult TransposeOp::verify() {
   ArrayRef<int64_t> perm = getPermutation();
   SmallVector<bool> seen(from.getRank(), false);
   bool valid = static_cast<int64_t>(perm.size()) == from.getRank() &&
-               to.getRank() == from.getRank() &&
-               to.getElementType() == from.getElementType();
+               to.getRank() == from.getRank() && holdSameElements(from, to);
   for (int64_t i = 0; valid && i < from.getRank(); ++i) {
     int64_t d = perm[i];
     valid = d >= 0 && d < from.getRank() && !seen[d] &&
@@ -169,7 +185,8 @@ static bool fitsInside(RankedTensorType part, RankedTensorType whole,
 }
 
 LogicalResult SliceOp::verify() {
-  if (!fitsInside(cast<RankedTensorType>(getY().getType()),
+  if (!holdSameElements(getX().getType(), getY().getType()) ||
+      !fitsInside(cast<RankedTensorType>(getY().getType()),
                   cast<RankedTensorType>(getX().getType()), getOffsets()))
     return emitOpError() << "at offsets [" << getOffsets() << "] of size "
                          << getY().getType() << " leaves " << getX().getType();

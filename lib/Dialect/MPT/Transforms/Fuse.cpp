@@ -11,7 +11,9 @@
 #include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mlir/IR/Dominance.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/Transforms/CSE.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -147,6 +149,9 @@ func::FuncOp KernelBuilder::build(ModuleOp module, Location loc) {
   for (Value result : results)
     returned.push_back(map.lookup(result));
   func::ReturnOp::create(builder, unknown, returned);
+  IRRewriter rewriter(builder);
+  DominanceInfo dominance(kernel);
+  eliminateCommonSubExpressions(rewriter, dominance, kernel);
   return kernel;
 }
 

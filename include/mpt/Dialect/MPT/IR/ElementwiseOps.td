@@ -37,7 +37,7 @@ class MPT_UnaryOp<string mnemonic, string summaryText, bit expensive = 1>
         [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>], expensive> {
   let summary = summaryText;
   let arguments = (ins MPT_F32Tensor:$x);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
 }
 
 class MPT_BinaryOp<string mnemonic, string summaryText, list<Trait> traits = []>
@@ -45,7 +45,7 @@ class MPT_BinaryOp<string mnemonic, string summaryText, list<Trait> traits = []>
         [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>], traits)> {
   let summary = summaryText;
   let arguments = (ins MPT_F32Tensor:$lhs, MPT_F32Tensor:$rhs);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
 }
 
 def MPT_AddOp : MPT_BinaryOp<"add", "lhs + rhs"> { let hasCanonicalizer = 1; }
@@ -64,7 +64,7 @@ def MPT_GeluOp : MPT_UnaryOp<"gelu", "x * Phi(x), the exact (erf) GELU">;
 def MPT_GeluGradOp : MPT_ElementwiseOp<"gelu_grad", [], 1> {
   let summary = "dy times the derivative of the exact GELU at x";
   let arguments = (ins MPT_F32Tensor:$x, MPT_F32Tensor:$dy);
-  let results = (outs MPT_F32Tensor:$dx);
+  let results = (outs MPT_F32Result:$dx);
 }
 
 def MPT_CompareOp : MPT_ElementwiseOp<"compare"> {
@@ -96,7 +96,7 @@ def MPT_SelectOp : MPT_ElementwiseOp<"select",
   let summary = "condition ? on_true : on_false";
   let arguments = (ins MPT_BoolTensor:$condition, MPT_F32Tensor:$on_true,
                        MPT_F32Tensor:$on_false);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
 }
 
 def MPT_ConvertOp : MPT_Op<"convert",
@@ -105,6 +105,7 @@ def MPT_ConvertOp : MPT_Op<"convert",
   let arguments = (ins MPT_AnyTensor:$x);
   let results = (outs MPT_AnyTensor:$y);
   let hasFolder = 1;
+  let hasVerifier = 1;
 }
 
 def MPT_DropoutOp : MPT_ElementwiseOp<"dropout",
@@ -120,7 +121,7 @@ def MPT_DropoutOp : MPT_ElementwiseOp<"dropout",
   let arguments = (ins MPT_F32Tensor:$x, MPT_I64Scalar:$seed,
                        MPT_I64Scalar:$step, MPT_I64Scalar:$id,
                        F32Attr:$keep_probability);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
 }
 
@@ -128,6 +129,7 @@ def MPT_IotaOp : MPT_Op<"iota",
     [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface>]> {
   let summary = "index along the last axis";
   let results = (outs MPT_IntTensor:$y);
+  let hasVerifier = 1;
 }
 
 #endif // MPT_DIALECT_MPT_IR_ELEMENTWISEOPS

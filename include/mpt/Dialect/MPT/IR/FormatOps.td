@@ -36,13 +36,13 @@ def MPT_ScaleOp : MPT_ElementwiseOp<"scale"> {
     finite f32; the inverse travels with the data.
   }];
   let arguments = (ins MPT_F32Tensor:$amax, TypeAttr:$storage);
-  let results = (outs MPT_F32Tensor:$scale, MPT_F32Tensor:$inverse);
+  let results = (outs MPT_F32Result:$scale, MPT_F32Result:$inverse);
   let hasVerifier = 1;
   let extraClassDefinition = compatibleDefinition # [{
     ::llvm::LogicalResult $cppClass::inferReturnTypes(
         ::mlir::MLIRContext *context, ::std::optional<::mlir::Location> location,
         Adaptor adaptor, ::llvm::SmallVectorImpl<::mlir::Type> &types) {
-      types.append(2, adaptor.getAmax().getType());
+      types.append(2, ::mpt::withoutEncoding(adaptor.getAmax().getType()));
       return ::mlir::success();
     }
   }];
@@ -60,7 +60,7 @@ def MPT_DequantizeOp : MPT_Op<"dequantize",
     [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface>]> {
   let summary = "real values of codes: decode(code) * inverse scale";
   let arguments = (ins MPT_StorageTensor:$x, Optional<MPT_F32Scalar>:$inverse_scale);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
 }
 

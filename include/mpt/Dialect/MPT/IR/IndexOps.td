@@ -16,7 +16,7 @@ def MPT_GatherOp : MPT_InferredOp<"gather",
     [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>]> {
   let summary = "rows of a table: [V, H] by ids [...] gives [..., H]";
   let arguments = (ins MPT_F32Tensor:$table, MPT_IntTensor:$ids);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
 }
 
 def MPT_ScatterAddOp : MPT_Op<"scatter_add",
@@ -28,7 +28,7 @@ def MPT_ScatterAddOp : MPT_Op<"scatter_add",
   }];
   let arguments = (ins MPT_F32Tensor:$init, MPT_IntTensor:$ids,
                        MPT_F32Tensor:$updates);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
 }
 

@@ -160,6 +160,7 @@ def MPT_MetricsAttr : MPT_Attr<"Metrics", "metrics"> {
     `<` `m` `=` $m `,` `n` `=` $n `,` `k` `=` $k `,`
         `[` qualified($candidates) `]` `>`
   }];
+  let genVerifyDecl = 1;
 }
 
 #endif // MPT_DIALECT_MPT_IR_MPTBASE

@@ -18,6 +18,10 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 
 /// A statically shaped f32 tensor; the encoding, if any, is a format.
 def MPT_F32Tensor : StaticShapeTensorOf<[F32]>;
+/// What an op computes: only a cast's result, or a view of one, is in a format.
+def MPT_F32Result : ConfinedType<MPT_F32Tensor,
+    [CPred<"!::llvm::cast<::mlir::RankedTensorType>($_self).getEncoding()">],
+    "statically shaped f32 tensor that is held in no format">;
 def MPT_IntTensor : StaticShapeTensorOf<[I64, I32]>;
 def MPT_BoolTensor : StaticShapeTensorOf<[I1]>;
 def MPT_AnyTensor : StaticShapeTensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I64, I32, I8, I1]>;

@@ -27,7 +27,7 @@ def MPT_MatmulOp : MPT_InferredOp<"matmul",
                        UnitAttr:$transpose_lhs, UnitAttr:$transpose_rhs,
                        UnitAttr:$fold_batch, OptionalAttr<MPT_RoleAttr>:$role,
                        OptionalAttr<MPT_MetricsAttr>:$metrics);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasCanonicalizer = 1;
 }
 
@@ -44,7 +44,7 @@ def MPT_ScaledMatmulOp : MPT_Op<"scaled_matmul",
                        Optional<MPT_F32Scalar>:$rhs_inverse_scale,
                        UnitAttr:$transpose_lhs, UnitAttr:$transpose_rhs,
                        UnitAttr:$fold_batch, OptionalAttr<MPT_RoleAttr>:$role);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
 }
 

@@ -23,7 +23,7 @@ def MPT_ReduceOp : MPT_InferredOp<"reduce",
   }];
   let arguments = (ins MPT_ReductionAttr:$kind, MPT_F32Tensor:$x,
                        DenseI64ArrayAttr:$axes);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
   let hasFolder = 1;
 }
@@ -36,7 +36,7 @@ def MPT_ReduceChunksOp : MPT_InferredOp<"reduce_chunks"> {
     ascending order by a `mpt.reduce` over axis 0.
   }];
   let arguments = (ins MPT_F32Tensor:$x);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let extraClassDeclaration = "static constexpr int64_t chunk = 64;";
 }
 
@@ -44,8 +44,9 @@ def MPT_SoftmaxOp : MPT_InferredOp<"softmax",
     [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>,
      DeclareOpInterfaceMethods<MPT_DecomposableOpInterface>]> {
   let summary = "softmax along the last axis";
+  let hasVerifier = 1;
   let arguments = (ins MPT_F32Tensor:$x);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let extraClassDefinition = compatibleDefinition # [{
     ::llvm::LogicalResult $cppClass::inferReturnTypes(
         ::mlir::MLIRContext *context, ::std::optional<::mlir::Location> location,
@@ -67,7 +68,7 @@ def MPT_LayerNormOp : MPT_Op<"layer_norm",
   }];
   let arguments = (ins MPT_F32Tensor:$x, MPT_F32Tensor:$gamma,
                        MPT_F32Tensor:$beta, F32Attr:$epsilon);
-  let results = (outs MPT_F32Tensor:$y, MPT_F32Tensor:$mean, MPT_F32Tensor:$rstd);
+  let results = (outs MPT_F32Result:$y, MPT_F32Result:$mean, MPT_F32Result:$rstd);
   let hasVerifier = 1;
 }
 
@@ -83,7 +84,7 @@ def MPT_CrossEntropyOp : MPT_Op<"cross_entropy",
   }];
   let arguments = (ins MPT_F32Tensor:$logits, MPT_IntTensor:$labels,
                        I64Attr:$ignore_index);
-  let results = (outs MPT_F32Scalar:$loss, MPT_F32Tensor:$log_sum_exp,
+  let results = (outs MPT_F32Scalar:$loss, MPT_F32Result:$log_sum_exp,
                       MPT_F32Scalar:$count);
   let hasVerifier = 1;
 }

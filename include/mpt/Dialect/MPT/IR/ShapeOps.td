@@ -63,7 +63,7 @@ def MPT_SliceOp : MPT_ViewOp<"slice"> {
 def MPT_PadOp : MPT_Op<"pad"> {
   let summary = "zeros around a tensor: the gradient of slice";
   let arguments = (ins MPT_F32Tensor:$x, DenseI64ArrayAttr:$offsets);
-  let results = (outs MPT_F32Tensor:$y);
+  let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
 }
 

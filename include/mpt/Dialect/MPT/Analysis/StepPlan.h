@@ -1,0 +1,90 @@
+//===- StepPlan.h - buffers and launches of a training step ---------------------------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// The step as data: which buffer every value lives in, one arena, and the
+// launches in order. Every target prints the same plan: the CPU as a manifest,
+// CUDA as C++.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_DIALECT_MPT_ANALYSIS_STEPPLAN_H
+#define MPT_DIALECT_MPT_ANALYSIS_STEPPLAN_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mpt/Dialect/MPT/Analysis/Storage.h"
+
+namespace mpt {
+
+struct StepPlan {
+  enum class BufferKind { Argument, Arena, Constant };
+  struct Buffer {
+    BufferKind kind = BufferKind::Arena;
+    int64_t bytes = 0;
+    /// In the arena, bytes.
+    int64_t offset = 0;
+    /// Contents of a constant, row-major, little endian.
+    std::vector<char> data;
+    /// Arena: first and last launch that touches it.
+    int64_t begin = -1, end = -1;
+  };
+  /// A value inside a buffer; the offset is in bytes.
+  struct Access {
+    unsigned buffer = 0;
+    int64_t offset = 0;
+  };
+  enum class LaunchKind { Kernel, Product, ScatterAdd, Copy, Fill };
+  struct Launch {
+    LaunchKind kind;
+    std::string name;
+    /// The op of the step that this launches; null for copies and fills.
+    mlir::Operation *op = nullptr;
+    /// Kernel: arguments, then results. Product: lhs, rhs, result. Scatter:
+    /// init, ids, updates, result. Copy: source, result. Fill: result.
+    llvm::SmallVector<Access, 8> accesses;
+    /// How many of `accesses`, from the back, are written.
+    unsigned numWritten = 1;
+    /// Products: strides in elements; offsets are in `accesses`.
+    std::optional<ProductViews> product;
+    /// Copies and fills.
+    int64_t bytes = 0;
+  };
+  struct Argument {
+    std::string name;
+    Kind kind;
+    mlir::RankedTensorType type;
+    unsigned buffer;
+    std::optional<std::pair<int64_t, int64_t>> range;
+    std::optional<int64_t> ignoreIndex;
+  };
+  struct Result {
+    std::string name;
+    mlir::RankedTensorType type;
+    Access access;
+    /// The argument that this result updates in place.
+    std::optional<unsigned> alias;
+  };
+
+  mlir::func::FuncOp step;
+  llvm::SmallVector<Argument> arguments;
+  llvm::SmallVector<Result> results;
+  std::vector<Buffer> buffers;
+  std::vector<Launch> launches;
+  int64_t arenaBytes = 0;
+  /// The most bytes that are live at once: no arena can be smaller.
+  int64_t liveBytes = 0;
+
+  /// Plans `step`, which holds kernel calls, products, scatters, views and
+  /// constants only.
+  static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step);
+  /// Every access inside its buffer, everything read was written before, and no
+  /// two buffers share bytes while both are live.
+  mlir::LogicalResult verify() const;
+};
+
+/// Bytes of one element as stored (i1 takes one byte).
+int64_t getElementBytes(mlir::Type type);
+
+} // namespace mpt
+
+#endif // MPT_DIALECT_MPT_ANALYSIS_STEPPLAN_H

@@ -1,0 +1,432 @@
+//===- StepPlan.cpp - buffers and launches of a training step ---------------------------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// See StepPlan.h. Values get buffers, then in-place updates join buffers, then
+// live ranges get offsets (largest first, first fit).
+//
+//===----------------------------------------------------------------------===//
+
+#include "mpt/Dialect/MPT/Analysis/StepPlan.h"
+#include "mpt/Dialect/MPT/Analysis/KernelModel.h"
+#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "llvm/ADT/StringMap.h"
+
+using namespace mlir;
+using namespace mpt;
+
+int64_t mpt::getElementBytes(Type type) {
+  return (type.getIntOrFloatBitWidth() + 7) / 8;
+}
+
+static int64_t byteSize(Type type) {
+  auto tensor = cast<RankedTensorType>(type);
+  return tensor.getNumElements() * getElementBytes(tensor.getElementType());
+}
+
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+struct Planner {
+  func::FuncOp step;
+  StepPlan plan;
+  /// Root values to buffers.
+  DenseMap<Value, unsigned> bufferOf;
+  /// The last launch that reads a buffer (before offsets are given).
+  std::vector<int64_t> lastRead;
+  llvm::StringMap<std::unique_ptr<KernelModel>> models;
+
+  explicit Planner(func::FuncOp step) : step(step) { plan.step = step; }
+
+  LogicalResult run();
+  void addArguments();
+  LogicalResult addLaunch(Operation *op);
+  LogicalResult addConstant(ConstantOp op);
+  LogicalResult addKernel(func::CallOp call);
+  LogicalResult addProduct(ProductOpInterface op);
+  LogicalResult addScatter(ScatterAddOp op);
+  FailureOr<KernelModel *> getModel(func::CallOp call);
+  unsigned newBuffer(Value root);
+  FailureOr<StepPlan::Access> read(Value value);
+  void countReads();
+  LogicalResult shareInPlace();
+  LogicalResult addResults();
+  void replaceBuffer(unsigned from, unsigned to);
+  void setLiveRanges();
+  void setOffsets();
+};
+
+unsigned Planner::newBuffer(Value root) {
+  StepPlan::Buffer buffer;
+  buffer.bytes = byteSize(root.getType());
+  plan.buffers.push_back(std::move(buffer));
+  return bufferOf[root] = plan.buffers.size() - 1;
+}
+
+void Planner::addArguments() {
+  for (BlockArgument arg : step.getArguments()) {
+    unsigned index = arg.getArgNumber();
+    StepPlan::Argument argument;
+    argument.name = getArgumentName(step, index).str();
+    argument.kind = getArgumentKind(step, index).value_or(Kind::Input);
+    argument.type = cast<RankedTensorType>(arg.getType());
+    argument.buffer = newBuffer(arg);
+    plan.buffers[argument.buffer].kind = StepPlan::BufferKind::Argument;
+    if (auto range = step.getArgAttrOfType<DenseI64ArrayAttr>(index, kRangeAttr))
+      argument.range = {range[0], range[1]};
+    if (auto ignore = step.getArgAttrOfType<IntegerAttr>(index, kIgnoreIndexAttr))
+      argument.ignoreIndex = ignore.getInt();
+    plan.arguments.push_back(std::move(argument));
+  }
+}
+
+/// The root's buffer and the view's offset in it; callers know the strides.
+FailureOr<StepPlan::Access> Planner::read(Value value) {
+  auto view = getStorageView(value);
+  if (!view || !bufferOf.count(view->root))
+    return emitError(value.getLoc()) << "no buffer holds the value of type "
+                                     << value.getType() << " in the step plan";
+  int64_t bytes = getElementBytes(
+      cast<RankedTensorType>(view->root.getType()).getElementType());
+  return StepPlan::Access{bufferOf[view->root], view->layout.offset * bytes};
+}
+
+/// Small constants are data; zeros of any size are filled when they are needed.
+LogicalResult Planner::addConstant(ConstantOp op) {
+  auto elements = dyn_cast<DenseElementsAttr>(op.getValue());
+  if (!elements)
+    return op.emitOpError("has no dense value");
+  unsigned index = newBuffer(op.getY());
+  StepPlan::Buffer &buffer = plan.buffers[index];
+  constexpr int64_t kMost = 1 << 20;
+  if (buffer.bytes > kMost) {
+    auto splat = dyn_cast<SplatElementsAttr>(elements);
+    bool zero = splat && splat.getElementType().isF32() &&
+                splat.getSplatValue<APFloat>().isPosZero();
+    if (!zero)
+      return op.emitOpError() << "of type " << op.getType()
+                              << " is too large for a constant (limit 1 MiB)";
+    StepPlan::Launch fill{StepPlan::LaunchKind::Fill, getStableName(op).str()};
+    fill.accesses = {{index, 0}};
+    fill.bytes = buffer.bytes;
+    plan.launches.push_back(std::move(fill));
+    return success();
+  }
+  buffer.kind = StepPlan::BufferKind::Constant;
+  Type type = elements.getElementType();
+  for (int64_t i = 0, e = elements.getNumElements(); i < e; ++i) {
+    APInt bits = type.isF32() ? elements.getValues<APFloat>()[i].bitcastToAPInt()
+                              : elements.getValues<APInt>()[i];
+    uint64_t raw = bits.getZExtValue();
+    for (int64_t b = 0; b < getElementBytes(type); ++b)
+      buffer.data.push_back(static_cast<char>(raw >> (8 * b)));
+  }
+  return success();
+}
+
+FailureOr<KernelModel *> Planner::getModel(func::CallOp call) {
+  std::unique_ptr<KernelModel> &model = models[call.getCallee()];
+  if (!model) {
+    auto kernel = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+        call, call.getCalleeAttr());
+    auto built = KernelModel::build(kernel);
+    if (failed(built))
+      return failure();
+    model = std::make_unique<KernelModel>(std::move(*built));
+  }
+  return model.get();
+}
+
+LogicalResult Planner::addKernel(func::CallOp call) {
+  StepPlan::Launch launch{StepPlan::LaunchKind::Kernel, getStableName(call).str(),
+                          call};
+  for (Value operand : call.getOperands()) {
+    auto access = read(operand);
+    if (failed(access))
+      return failure();
+    launch.accesses.push_back(*access);
+  }
+  for (Value result : call.getResults())
+    launch.accesses.push_back({newBuffer(result), 0});
+  launch.numWritten = call.getNumResults();
+  plan.launches.push_back(std::move(launch));
+  return success();
+}
+
+LogicalResult Planner::addProduct(ProductOpInterface op) {
+  unsigned problem = 0;
+  auto views = getProductViews(op, problem);
+  if (!views)
+    return op.emitOpError() << "named '" << getStableName(op)
+                            << "': operand " << problem << " has no strided form";
+  StepPlan::Launch launch{StepPlan::LaunchKind::Product, getStableName(op).str(), op};
+  for (OpOperand *operand : {&op.getLhsOperand(), &op.getRhsOperand()}) {
+    auto access = read(operand->get());
+    if (failed(access))
+      return failure();
+    launch.accesses.push_back(*access);
+  }
+  launch.accesses.push_back({newBuffer(views->result.root), 0});
+  launch.product = *views;
+  plan.launches.push_back(std::move(launch));
+  return success();
+}
+
+LogicalResult Planner::addScatter(ScatterAddOp op) {
+  StepPlan::Launch launch{StepPlan::LaunchKind::ScatterAdd, getStableName(op).str(),
+                          op};
+  for (Value operand : op.getOperands()) {
+    auto access = read(operand);
+    if (failed(access))
+      return failure();
+    launch.accesses.push_back(*access);
+  }
+  launch.accesses.push_back({newBuffer(op.getY()), 0});
+  plan.launches.push_back(std::move(launch));
+  return success();
+}
+
+LogicalResult Planner::addLaunch(Operation *op) {
+  if (isa<ViewOpInterface, func::ReturnOp>(op))
+    return success();
+  if (auto constant = dyn_cast<ConstantOp>(op))
+    return addConstant(constant);
+  if (auto call = dyn_cast<func::CallOp>(op))
+    return addKernel(call);
+  if (auto product = dyn_cast<ProductOpInterface>(op))
+    return addProduct(product);
+  if (auto scatter = dyn_cast<ScatterAddOp>(op))
+    return addScatter(scatter);
+  return op->emitOpError() << "named '" << getStableName(op)
+                           << "' is no launch: run --mpt-fuse before planning";
+}
+
+void Planner::countReads() {
+  lastRead.assign(plan.buffers.size(), -1);
+  for (auto [index, launch] : llvm::enumerate(plan.launches))
+    for (const StepPlan::Access &access :
+         ArrayRef(launch.accesses).drop_back(launch.numWritten))
+      lastRead[access.buffer] = index;
+  auto *terminator = step.getBody().front().getTerminator();
+  for (Value value : terminator->getOperands())
+    if (auto view = getStorageView(value))
+      if (auto it = bufferOf.find(view->root); it != bufferOf.end())
+        lastRead[it->second] = plan.launches.size();
+}
+
+void Planner::replaceBuffer(unsigned from, unsigned to) {
+  for (StepPlan::Launch &launch : plan.launches)
+    for (StepPlan::Access &access : launch.accesses)
+      if (access.buffer == from)
+        access.buffer = to;
+  for (auto &entry : bufferOf)
+    if (entry.second == from)
+      entry.second = to;
+  lastRead[to] = std::max(lastRead[to], lastRead[from]);
+  plan.buffers[from].bytes = 0; // gone
+}
+
+/// A kernel's result takes the buffer of an argument that dies there, a scatter
+/// that of its initial value, updated state that of its argument.
+LogicalResult Planner::shareInPlace() {
+  // Which state argument a buffer must end up in.
+  DenseMap<unsigned, unsigned> stateOf;
+  auto *terminator = step.getBody().front().getTerminator();
+  for (auto [index, value] : llvm::enumerate(terminator->getOperands()))
+    if (auto alias = step.getResultAttrOfType<IntegerAttr>(index, kAliasAttr))
+      if (auto view = getStorageView(value))
+        stateOf[bufferOf[view->root]] = plan.arguments[alias.getInt()].buffer;
+  for (size_t index = 0; index < plan.launches.size(); ++index) {
+    StepPlan::Launch &launch = plan.launches[index];
+    unsigned numRead = launch.accesses.size() - launch.numWritten;
+    auto dies = [&](unsigned buffer) {
+      return lastRead[buffer] == static_cast<int64_t>(index);
+    };
+    auto readOnce = [&](unsigned buffer) {
+      return llvm::count_if(launch.accesses, [&](const StepPlan::Access &a) {
+               return a.buffer == buffer;
+             }) == 1;
+    };
+    if (launch.kind == StepPlan::LaunchKind::ScatterAdd) {
+      unsigned init = launch.accesses[0].buffer;
+      if (plan.buffers[init].kind == StepPlan::BufferKind::Arena && dies(init) &&
+          readOnce(init))
+        replaceBuffer(launch.accesses[3].buffer, init);
+      continue;
+    }
+    if (launch.kind != StepPlan::LaunchKind::Kernel)
+      continue;
+    FailureOr<KernelModel *> model = getModel(cast<func::CallOp>(launch.op));
+    if (failed(model))
+      return failure();
+    for (unsigned r = 0; r < launch.numWritten; ++r) {
+      unsigned result = launch.accesses[numRead + r].buffer;
+      auto wanted = stateOf.find(result);
+      for (unsigned a = 0; a < numRead; ++a) {
+        unsigned buffer = launch.accesses[a].buffer;
+        bool state = wanted != stateOf.end();
+        bool candidate =
+            state ? wanted->second == buffer
+                  : plan.buffers[buffer].kind == StepPlan::BufferKind::Arena &&
+                        lastRead[result] != -1;
+        if (candidate && launch.accesses[a].offset == 0 && dies(buffer) &&
+            readOnce(buffer) && plan.buffers[buffer].bytes == plan.buffers[result].bytes &&
+            (*model)->canAlias(r, a)) {
+          replaceBuffer(result, buffer);
+          break;
+        }
+      }
+    }
+  }
+  return success();
+}
+
+/// Results in terms of buffers; state that could not be updated in place is
+/// copied at the end.
+LogicalResult Planner::addResults() {
+  auto *terminator = step.getBody().front().getTerminator();
+  for (auto [index, value] : llvm::enumerate(terminator->getOperands())) {
+    auto access = read(value);
+    if (failed(access))
+      return failure();
+    auto name = step.getResultAttrOfType<StringAttr>(index, kNameAttr);
+    StepPlan::Result result{name ? name.getValue().str() : std::string(),
+                            cast<RankedTensorType>(value.getType()), *access,
+                            std::nullopt};
+    if (auto alias = step.getResultAttrOfType<IntegerAttr>(index, kAliasAttr)) {
+      result.alias = alias.getInt();
+      unsigned target = plan.arguments[alias.getInt()].buffer;
+      if (access->buffer != target) {
+        StepPlan::Launch copy{StepPlan::LaunchKind::Copy, result.name};
+        copy.accesses = {*access, {target, 0}};
+        copy.bytes = plan.buffers[target].bytes;
+        plan.launches.push_back(std::move(copy));
+        result.access = {target, 0};
+      }
+    }
+    plan.results.push_back(std::move(result));
+  }
+  return success();
+}
+
+void Planner::setLiveRanges() {
+  for (auto [index, launch] : llvm::enumerate(plan.launches))
+    for (const StepPlan::Access &access : launch.accesses) {
+      StepPlan::Buffer &buffer = plan.buffers[access.buffer];
+      if (buffer.begin < 0)
+        buffer.begin = index;
+      buffer.end = index;
+    }
+  for (const StepPlan::Result &result : plan.results)
+    plan.buffers[result.access.buffer].end = plan.launches.size();
+}
+
+/// Largest first, each at the lowest offset that is free over its live range.
+void Planner::setOffsets() {
+  SmallVector<unsigned> order;
+  std::vector<int64_t> change(plan.launches.size() + 2, 0);
+  for (auto [index, buffer] : llvm::enumerate(plan.buffers)) {
+    if (buffer.kind != StepPlan::BufferKind::Arena || buffer.begin < 0)
+      continue;
+    order.push_back(index);
+    change[buffer.begin] += buffer.bytes;
+    change[buffer.end + 1] -= buffer.bytes;
+  }
+  int64_t live = 0;
+  for (int64_t delta : change)
+    plan.liveBytes = std::max(plan.liveBytes, live += delta);
+  llvm::sort(order, [&](unsigned a, unsigned b) {
+    return std::pair(-plan.buffers[a].bytes, a) < std::pair(-plan.buffers[b].bytes, b);
+  });
+  SmallVector<unsigned> placed; // ascending offsets
+  for (unsigned index : order) {
+    StepPlan::Buffer &buffer = plan.buffers[index];
+    int64_t offset = 0;
+    for (unsigned other : placed) {
+      const StepPlan::Buffer &o = plan.buffers[other];
+      if (o.end < buffer.begin || o.begin > buffer.end)
+        continue;
+      if (o.offset >= offset + buffer.bytes)
+        break;
+      offset = std::max(offset, (o.offset + o.bytes + kAlignment - 1) /
+                                    kAlignment * kAlignment);
+    }
+    buffer.offset = offset;
+    placed.insert(llvm::upper_bound(placed, index,
+                                    [&](unsigned a, unsigned b) {
+                                      return plan.buffers[a].offset <
+                                             plan.buffers[b].offset;
+                                    }),
+                  index);
+    plan.arenaBytes = std::max(plan.arenaBytes, offset + buffer.bytes);
+  }
+}
+
+LogicalResult Planner::run() {
+  addArguments();
+  for (Operation &op : step.getBody().front())
+    if (failed(addLaunch(&op)))
+      return failure();
+  countReads();
+  if (failed(shareInPlace()) || failed(addResults()))
+    return failure();
+  setLiveRanges();
+  setOffsets();
+  return success();
+}
+
+} // namespace
+
+FailureOr<StepPlan> StepPlan::build(func::FuncOp step) {
+  Planner planner(step);
+  if (failed(planner.run()))
+    return failure();
+  if (failed(planner.plan.verify()))
+    return failure();
+  return std::move(planner.plan);
+}
+
+LogicalResult StepPlan::verify() const {
+  Location loc = func::FuncOp(step).getLoc();
+  std::vector<bool> written(buffers.size(), false);
+  for (auto [index, buffer] : llvm::enumerate(buffers))
+    written[index] = buffer.kind != BufferKind::Arena;
+  for (const Launch &launch : launches) {
+    unsigned numRead = launch.accesses.size() - launch.numWritten;
+    for (auto [i, access] : llvm::enumerate(launch.accesses)) {
+      if (access.buffer >= buffers.size() || access.offset < 0 ||
+          access.offset > buffers[access.buffer].bytes)
+        return emitError(loc) << "step plan: launch '" << launch.name
+                                        << "' leaves buffer " << access.buffer;
+      if (i < numRead && !written[access.buffer])
+        return emitError(loc)
+               << "step plan: launch '" << launch.name << "' reads buffer "
+               << access.buffer << " before anything is in it";
+    }
+    for (const Access &access : ArrayRef(launch.accesses).take_back(launch.numWritten))
+      written[access.buffer] = true;
+  }
+  SmallVector<unsigned> arena;
+  for (auto [index, buffer] : llvm::enumerate(buffers))
+    if (buffer.kind == BufferKind::Arena && buffer.begin >= 0 && buffer.bytes)
+      arena.push_back(index);
+  llvm::sort(arena, [&](unsigned a, unsigned b) {
+    return buffers[a].offset < buffers[b].offset;
+  });
+  for (size_t i = 0; i < arena.size(); ++i) {
+    const Buffer &a = buffers[arena[i]];
+    if (a.offset + a.bytes > arenaBytes)
+      return emitError(loc) << "step plan: buffer " << arena[i]
+                                      << " leaves the arena";
+    for (size_t j = i + 1; j < arena.size(); ++j) {
+      const Buffer &b = buffers[arena[j]];
+      if (b.offset >= a.offset + a.bytes)
+        break;
+      if (b.begin <= a.end && a.begin <= b.end)
+        return emitError(loc) << "step plan: buffers " << arena[i]
+                                        << " and " << arena[j] << " overlap";
+    }
+  }
+  return success();
+}

@@ -1,0 +1,96 @@
+// What casts, scales and storage ops refuse.
+// RUN: mpt-opt %s --verify-diagnostics --split-input-file
+
+func.func @cast_to_nothing(%x: tensor<3xf32>) {
+  // expected-error @below {{'mpt.cast' op needs a result with a #mpt.format encoding, found 'tensor<3xf32>'}}
+  %0 = mpt.cast %x : (tensor<3xf32>) -> tensor<3xf32>
+  return
+}
+
+// -----
+
+func.func @cast_twice(%x: tensor<3xf32, #mpt.format<bf16>>) {
+  // expected-error @below {{'mpt.cast' op of a value that is held in a format already: 'tensor<3xf32, #mpt.format<bf16>>'}}
+  %0 = mpt.cast %x : (tensor<3xf32, #mpt.format<bf16>>) -> tensor<3xf32, #mpt.format<f8E5M2>>
+  return
+}
+
+// -----
+
+func.func @cast_shape(%x: tensor<3xf32>) {
+  // expected-error @below {{'mpt.cast' op requires the same shape for all operands and results}}
+  %0 = mpt.cast %x : (tensor<3xf32>) -> tensor<4xf32, #mpt.format<bf16>>
+  return
+}
+
+// -----
+
+func.func @scale_of_bf16(%x: tensor<f32>) {
+  // expected-error @below {{'mpt.scale' op storage must be f8E4M3FN, f8E5M2 or i8, found 'bf16'}}
+  %0:2 = mpt.scale %x {storage = bf16} : (tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return
+}
+
+// -----
+
+func.func @scale_of_i64(%x: tensor<f32>) {
+  // expected-error @below {{'mpt.scale' op storage must be f8E4M3FN, f8E5M2 or i8, found 'i64'}}
+  %0:2 = mpt.scale %x {storage = i64} : (tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return
+}
+
+// -----
+
+func.func @quantize_without_scale(%x: tensor<3xf32>) {
+  // expected-error @below {{'mpt.quantize' op storage 'f8E4M3FN' needs a scale}}
+  %0 = mpt.quantize %x : (tensor<3xf32>) -> tensor<3xf8E4M3FN>
+  return
+}
+
+// -----
+
+func.func @quantize_bf16_with_scale(%x: tensor<3xf32>, %s: tensor<f32>) {
+  // expected-error @below {{'mpt.quantize' op storage 'bf16' takes no scale}}
+  %0 = mpt.quantize %x, %s : (tensor<3xf32>, tensor<f32>) -> tensor<3xbf16>
+  return
+}
+
+// -----
+
+func.func @quantize_shape(%x: tensor<3xf32>) {
+  // expected-error @below {{'mpt.quantize' op keeps the shape, found 'tensor<3xf32>' and 'tensor<3x1xbf16>'}}
+  %0 = mpt.quantize %x : (tensor<3xf32>) -> tensor<3x1xbf16>
+  return
+}
+
+// -----
+
+func.func @quantize_scale_rank(%x: tensor<3xf32>, %s: tensor<1xf32>) {
+  // expected-error @below {{'mpt.quantize' op operand #1 must be 0D tensor of 32-bit float values, but got 'tensor<1xf32>'}}
+  %0 = mpt.quantize %x, %s : (tensor<3xf32>, tensor<1xf32>) -> tensor<3xi8>
+  return
+}
+
+// -----
+
+func.func @dequantize_without_scale(%x: tensor<3xi8>) {
+  // expected-error @below {{'mpt.dequantize' op storage 'i8' needs a scale}}
+  %0 = mpt.dequantize %x : (tensor<3xi8>) -> tensor<3xf32>
+  return
+}
+
+// -----
+
+func.func @dequantize_bf16_with_scale(%x: tensor<3xbf16>, %s: tensor<f32>) {
+  // expected-error @below {{'mpt.dequantize' op storage 'bf16' takes no scale}}
+  %0 = mpt.dequantize %x, %s : (tensor<3xbf16>, tensor<f32>) -> tensor<3xf32>
+  return
+}
+
+// -----
+
+func.func @dequantize_shape(%x: tensor<3xbf16>) {
+  // expected-error @below {{'mpt.dequantize' op keeps the shape, found 'tensor<3xbf16>' and 'tensor<4xf32>'}}
+  %0 = mpt.dequantize %x : (tensor<3xbf16>) -> tensor<4xf32>
+  return
+}
