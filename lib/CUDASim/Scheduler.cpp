@@ -279,7 +279,7 @@ void checkCollective(unsigned warp, unsigned mask) {
 // Running a block
 //===----------------------------------------------------------------------===//
 
-/// Position of lane or warp `i` of `count` in the order in force.
+/// One of the set bits (runnable lanes or warps), by the order in force.
 unsigned pickBit(unsigned bits) {
   switch (options().order) {
   case Order::Forward:

@@ -2,9 +2,9 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// OpenBLAS is opened on first use rather than linked: it starts its threads when
-// it is loaded, and here it has to stay on ours. It picks the kernels for this
-// CPU itself; OPENBLAS_CORETYPE overrides its choice.
+// OpenBLAS is opened on first use rather than linked: it starts its threads
+// when it is loaded, and here it has to stay on ours. It picks the kernels for
+// this CPU itself; OPENBLAS_CORETYPE overrides its choice.
 //
 //===----------------------------------------------------------------------===//
 
@@ -72,8 +72,8 @@ void loadBlas() {
 /// Trans flag and leading dimension of an operand of rows x columns.
 struct BlasLayout {
   BlasLayout(const Operand<const float> &o, int64_t rows, int64_t columns) {
-    bool plain = (o.columns == 1 || columns == 1) &&
-                 (rows == 1 || o.rows >= columns);
+    bool plain =
+        (o.columns == 1 || columns == 1) && (rows == 1 || o.rows >= columns);
     trans = plain ? NoTrans : Trans;
     int64_t outer = plain ? rows : columns, inner = plain ? columns : rows;
     int64_t stride = plain ? o.rows : o.columns;

@@ -7,10 +7,10 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Boundary.h"
 #include "Package.h"
 
 #include <algorithm>
-#include <new>
 
 using namespace mpt::rt;
 
@@ -22,35 +22,13 @@ struct mpt_package {
 
 static thread_local std::string lastError;
 
-static mpt_status report(mpt_status status, const char *message) noexcept {
+mpt_status mpt::rt::report(mpt_status status, const char *message) noexcept {
   try {
     lastError = message;
   } catch (...) {
     lastError.clear();
   }
   return status;
-}
-
-/// Runs `body` and turns what it throws into a status.
-template <typename Body> static mpt_status guarded(const Body &body) noexcept {
-  try {
-    body();
-    return MPT_OK;
-  } catch (const Failure &failure) {
-    return report(failure.status, failure.what());
-  } catch (const std::bad_alloc &) {
-    return report(MPT_ERROR_MEMORY, "out of memory");
-  } catch (const std::exception &error) {
-    return report(MPT_ERROR_STATE, error.what());
-  } catch (...) {
-    return report(MPT_ERROR_STATE, "unknown failure");
-  }
-}
-
-/// Refuses a null pointer given for `what`.
-static void require(const void *pointer, const char *what) {
-  if (!pointer)
-    fail(MPT_ERROR_ARGUMENT, what, " is null");
 }
 
 static mpt_status describe(const std::vector<Tensor> &tensors, int index,
@@ -94,7 +72,7 @@ mpt_status mpt_package_open(const char *directory, int threads,
 
 void mpt_close(mpt_package *package) { delete package; }
 
-const char *mpt_graph_hash(const mpt_package *package) {
+const char *mpt_package_graph_hash(const mpt_package *package) {
   return package->package.manifest().graphHash.c_str();
 }
 const char *mpt_engine(const mpt_package *package) {
@@ -228,8 +206,11 @@ mpt_status mpt_get_launch_info(const mpt_package *package, int index,
       fail(MPT_ERROR_ARGUMENT, "launch index is ", index,
            ", expected at least 0 and below ", launches.size());
     const BoundLaunch &launch = launches[index];
-    *out = {opName(launch.launch->op),     launch.launch->name.c_str(),
-            launch.launch->role.c_str(),   launch.launch->symbol.c_str(),
-            launch.seconds,                launch.calls};
+    *out = {opName(launch.launch->op),
+            launch.launch->name.c_str(),
+            launch.launch->role.c_str(),
+            launch.launch->symbol.c_str(),
+            launch.seconds,
+            launch.calls};
   });
 }

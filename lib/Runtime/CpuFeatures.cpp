@@ -160,7 +160,9 @@ bool cpuHas(std::string_view name) {
 
 #if defined(__aarch64__)
 const char *cpuArch() { return "aarch64"; }
-bool cpuHas(std::string_view name) { return name == "neon" || name == "fp-armv8"; }
+bool cpuHas(std::string_view name) {
+  return name == "neon" || name == "fp-armv8";
+}
 #else
 const char *cpuArch() { return "unknown"; }
 bool cpuHas(std::string_view) { return false; }

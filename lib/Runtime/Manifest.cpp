@@ -60,8 +60,8 @@ private:
   void checkArgumentBuffers();
   Launch parseLaunch(const JsonCursor &json);
   void parseProduct(const JsonCursor &json, Launch &launch);
-  Matrix parseMatrix(const JsonCursor &json, const Launch &launch,
-                     int64_t rows, int64_t columns, bool isResult);
+  Matrix parseMatrix(const JsonCursor &json, const Launch &launch, int64_t rows,
+                     int64_t columns, bool isResult);
   void parseScatterAdd(const JsonCursor &json, Launch &launch);
   int64_t parseBufferIndex(const JsonCursor &json);
   Place parsePlace(const JsonCursor &json, int64_t bytes);
@@ -166,8 +166,8 @@ void Parser::parseBuffer(const JsonCursor &json) {
     if (buffer.offset > manifest.arenaBytes ||
         buffer.bytes > manifest.arenaBytes - buffer.offset)
       fail(MPT_ERROR_FORMAT, json.location(), " covers bytes ", buffer.offset,
-           " to ", buffer.offset + buffer.bytes, ", beyond arena_bytes = ",
-           manifest.arenaBytes);
+           " to ", buffer.offset + buffer.bytes,
+           ", beyond arena_bytes = ", manifest.arenaBytes);
   } else if (kind.string() == "constant") {
     buffer.kind = BufferKind::Constant;
     JsonCursor data = json.at("data");
@@ -366,10 +366,8 @@ void Parser::parseProduct(const JsonCursor &json, Launch &launch) {
     batch.expected("two batch extents");
   launch.batch[0] = extent(batch.at(size_t(0)));
   launch.batch[1] = extent(batch.at(1));
-  launch.lhs =
-      parseMatrix(json.at("lhs"), launch, launch.m, launch.k, false);
-  launch.rhs =
-      parseMatrix(json.at("rhs"), launch, launch.k, launch.n, false);
+  launch.lhs = parseMatrix(json.at("lhs"), launch, launch.m, launch.k, false);
+  launch.rhs = parseMatrix(json.at("rhs"), launch, launch.k, launch.n, false);
   launch.product =
       parseMatrix(json.at("result"), launch, launch.m, launch.n, true);
 }

@@ -22,9 +22,8 @@ public:
   Memory(size_t bytes, const char *what) : length(bytes) {
     if (bytes == 0)
       return;
-    void *mapped =
-        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED)
       fail(MPT_ERROR_MEMORY, "no memory for the ", what, " of ", bytes,
            " bytes");

@@ -60,7 +60,8 @@ KernelLibrary::KernelLibrary(const std::string &name,
   std::lock_guard<std::mutex> lock(openLibrariesMutex);
   auto known = openLibraries().find(path);
   if (known != openLibraries().end() && known->second.hash != kernelsHash)
-    fail(MPT_ERROR_STATE, "'", name, "' was rebuilt while this process has an "
+    fail(MPT_ERROR_STATE, "'", name,
+         "' was rebuilt while this process has an "
          "older build of it open; close that package first");
   handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle)
@@ -142,8 +143,7 @@ void Package::allocate() {
     address.push_back(state.data() + offset);
     offset += align(static_cast<size_t>(buffer.bytes));
     if (!buffer.content.empty())
-      std::memcpy(address.back(), buffer.content.data(),
-                  buffer.content.size());
+      std::memcpy(address.back(), buffer.content.data(), buffer.content.size());
   }
 }
 
@@ -256,8 +256,8 @@ void Package::refuseDuringStep(const char *what) const {
 static std::string position(int64_t index, const Shape &shape) {
   std::string text;
   for (size_t axis = shape.size(); axis-- != 0; index /= shape[axis])
-    text = std::to_string(index % shape[axis]) + (text.empty() ? "" : ", ") +
-           text;
+    text =
+        std::to_string(index % shape[axis]) + (text.empty() ? "" : ", ") + text;
   return shape.empty() ? "" : "[" + text + "]";
 }
 
@@ -291,8 +291,8 @@ void Package::checkValues(const Tensor &tensor, const void *data) const {
     for (int64_t i = 0, e = tensor.bytes / 4; i != e; ++i)
       if (!std::isfinite(values[i]))
         fail(MPT_ERROR_ARGUMENT, kindName(tensor.kind), " '", tensor.name,
-             "' has the value ", values[i], " at ",
-             position(i, tensor.shape), ", expected finite values");
+             "' has the value ", values[i], " at ", position(i, tensor.shape),
+             ", expected finite values");
   }
   if (tensor.dtype == MPT_I1 && fromCaller) {
     const auto *values = static_cast<const unsigned char *>(data);

@@ -101,7 +101,7 @@ private:
   Manifest description;
   std::unique_ptr<KernelLibrary> kernels;
   Gemm gemm = nullptr;
-  Memory arena, state; // `state`: arguments and constants
+  Memory arena, state;         // `state`: arguments and constants
   std::vector<char *> address; // by buffer
   std::unordered_map<std::string, size_t> argumentByName, resultByName;
   std::vector<bool> isSet; // by argument

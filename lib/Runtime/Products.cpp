@@ -17,8 +17,8 @@ namespace mpt::rt {
 /// Swaps lhs and rhs where the result is dense along its rows, as
 /// (lhs * rhs)^T = rhs^T * lhs^T; afterwards it is dense along its columns.
 static void makeRowMajor(Product &p) {
-  bool rowMajor = (p.result.columns == 1 || p.n == 1) &&
-                  (p.m == 1 || p.result.rows >= p.n);
+  bool rowMajor =
+      (p.result.columns == 1 || p.n == 1) && (p.m == 1 || p.result.rows >= p.n);
   if (rowMajor)
     return;
   std::swap(p.m, p.n);

@@ -39,6 +39,10 @@ Gemm blasGemm();
 /// One fma per term, k ascending from zero: the definition of a product.
 Gemm referenceGemm();
 
+/// The same through one build of the inner loops, which this CPU must support.
+struct ReferenceKernel;
+void runReference(const Product &product, const ReferenceKernel &kernel);
+
 void runProduct(const Product &product, Gemm gemm, ThreadPool &pool);
 
 } // namespace mpt::rt

@@ -75,8 +75,9 @@ struct Scratch {
   }
 };
 
-void run(const Product &p) {
-  static const ReferenceKernel kernel = pickKernel();
+} // namespace
+
+void runReference(const Product &p, const ReferenceKernel &kernel) {
   static thread_local Scratch scratch;
   int64_t blockK = std::min(kBlockK, p.k);
   auto padded = [](int64_t extent, int64_t block, int64_t width) {
@@ -90,24 +91,26 @@ void run(const Product &p) {
     int64_t n = std::min(kBlockN, p.n - j);
     for (int64_t l = 0; l < p.k; l += kBlockK) {
       int64_t k = std::min(kBlockK, p.k - l);
-      pack(p.rhs.data + l * p.rhs.rows + j * p.rhs.columns, n, p.rhs.columns,
-           k, p.rhs.rows, kernel.columns, rhs);
+      pack(p.rhs.data + l * p.rhs.rows + j * p.rhs.columns, n, p.rhs.columns, k,
+           p.rhs.rows, kernel.columns, rhs);
       for (int64_t i = 0; i < p.m; i += kBlockM) {
         int64_t m = std::min(kBlockM, p.m - i);
         pack(p.lhs.data + i * p.lhs.rows + l * p.lhs.columns, m, p.lhs.rows, k,
              p.lhs.columns, kernel.rows, lhs);
         for (int64_t c = 0; c < n; c += kernel.columns)
           kernel.panel(m, std::min<int64_t>(kernel.columns, n - c), k, lhs,
-                       rhs + c * k,
-                       p.result.data + i * p.result.rows + j + c,
+                       rhs + c * k, p.result.data + i * p.result.rows + j + c,
                        p.result.rows, l != 0);
       }
     }
   }
 }
 
-} // namespace
-
-Gemm referenceGemm() { return run; }
+Gemm referenceGemm() {
+  return [](const Product &product) {
+    static const ReferenceKernel &kernel = pickKernel();
+    runReference(product, kernel);
+  };
+}
 
 } // namespace mpt::rt

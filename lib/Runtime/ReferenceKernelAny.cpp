@@ -1,4 +1,5 @@
-//===- ReferenceKernelAny.cpp - reference product for any CPU ------------------- ===//
+//===- ReferenceKernelAny.cpp - reference product for any CPU
+//------------------- ===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

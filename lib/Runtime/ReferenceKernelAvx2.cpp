@@ -1,4 +1,5 @@
-//===- ReferenceKernelAvx2.cpp - reference product for AVX2 --------------------- ===//
+//===- ReferenceKernelAvx2.cpp - reference product for AVX2
+//--------------------- ===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

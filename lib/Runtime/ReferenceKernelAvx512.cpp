@@ -1,4 +1,5 @@
-//===- ReferenceKernelAvx512.cpp - reference product for AVX-512 ----------------- ===//
+//===- ReferenceKernelAvx512.cpp - reference product for AVX-512
+//----------------- ===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

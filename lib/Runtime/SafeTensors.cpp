@@ -88,7 +88,8 @@ SafeTensorsFile::SafeTensorsFile(const std::string &path) : file(path) {
     fail(MPT_ERROR_FORMAT, "'", path, "' has ", file.size(),
          " bytes, expected a safetensors file (truncated?)");
   for (int i = 0; i != 8; ++i)
-    headerBytes |= uint64_t(static_cast<unsigned char>(file.data()[i])) << 8 * i;
+    headerBytes |= uint64_t(static_cast<unsigned char>(file.data()[i]))
+                   << 8 * i;
   if (headerBytes > kMaxHeader || headerBytes > file.size() - 8)
     fail(MPT_ERROR_FORMAT, "'", path, "' announces a header of ", headerBytes,
          " bytes in a file of ", file.size(),

@@ -139,8 +139,7 @@ void Package::scatterAdd(const BoundLaunch &b) {
 void Package::observe(const BoundLaunch &b, int64_t index) {
   const Product &p = b.product;
   auto view = [](const auto &o) {
-    return mpt_matrix_view{
-        o.data, o.rows, o.columns, {o.batch[0], o.batch[1]}};
+    return mpt_matrix_view{o.data, o.rows, o.columns, {o.batch[0], o.batch[1]}};
   };
   mpt_product_view product = {b.launch->name.c_str(),
                               b.launch->role.c_str(),

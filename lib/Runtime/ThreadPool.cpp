@@ -94,7 +94,9 @@ void ThreadPool::run(int64_t newCount, int64_t newStep, Function newFunction,
   // the new pieces, or is seen here and woken.
   state.store(region << 32 | static_cast<uint64_t>(pieces));
   if (sleeping.load() != 0) {
-    { std::lock_guard<std::mutex> lock(mutex); }
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+    }
     wake.notify_all();
   }
   drain();

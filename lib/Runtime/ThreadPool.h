@@ -44,7 +44,8 @@ public:
       return;
     if (size() == 1 || step >= count)
       return body(int64_t(0), count);
-    run(count, step,
+    run(
+        count, step,
         [](const void *context, int64_t begin, int64_t end) {
           (*static_cast<const Body *>(context))(begin, end);
         },
@@ -54,8 +55,7 @@ public:
 private:
   using Function = void (*)(const void *context, int64_t begin, int64_t end);
 
-  void run(int64_t count, int64_t step, Function function,
-           const void *context);
+  void run(int64_t count, int64_t step, Function function, const void *context);
   void work();
   /// Claims and runs pieces until none is left.
   void drain();

@@ -28,10 +28,14 @@ struct KindInfo {
   const char *name;
 };
 static const KindInfo kinds[] = {
-    {MPT_PARAMETER, "parameter"},     {MPT_OPTIMIZER_STATE, "optimizer_state"},
-    {MPT_SCALE_STATE, "scale_state"}, {MPT_DERIVED, "derived"},
-    {MPT_INPUT, "input"},             {MPT_LABEL, "label"},
-    {MPT_RNG, "rng"},                 {MPT_HYPER, "hyper"},
+    {MPT_PARAMETER, "parameter"},
+    {MPT_OPTIMIZER_STATE, "optimizer_state"},
+    {MPT_SCALE_STATE, "scale_state"},
+    {MPT_DERIVED, "derived"},
+    {MPT_INPUT, "input"},
+    {MPT_LABEL, "label"},
+    {MPT_RNG, "rng"},
+    {MPT_HYPER, "hyper"},
 };
 
 const DTypeInfo &dtypeInfo(mpt_dtype dtype) { return dtypes[dtype]; }

@@ -99,7 +99,7 @@ _FUNCTIONS = {
     "mpt_last_error": (c_char_p, []),
     "mpt_package_open": (c_int, [c_char_p, c_int, POINTER(c_void_p)]),
     "mpt_close": (None, [c_void_p]),
-    "mpt_graph_hash": (c_char_p, [c_void_p]),
+    "mpt_package_graph_hash": (c_char_p, [c_void_p]),
     "mpt_engine": (c_char_p, [c_void_p]),
     "mpt_thread_count": (c_int, [c_void_p]),
     "mpt_arena_bytes": (c_size_t, [c_void_p]),

@@ -161,7 +161,7 @@ class Package:
 
     @property
     def graph_hash(self) -> str:
-        return self._library.mpt_graph_hash(self._open()).decode()
+        return self._library.mpt_package_graph_hash(self._open()).decode()
 
     @property
     def engine(self) -> str:

@@ -1,93 +1,145 @@
-//===- mpt-build.cpp - from a graph to a package ---------------------------------------===//
+//===- mpt-build.cpp - compiles a step into a package ---------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Lowers a training step and writes the package of one target.
+// mpt-build step.mlir --target=cpu -o DIR. With --kernels-only, the kernel
+// functions of a module and nothing else: DIR/kernels.so and DIR/kernels.json.
 //
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
-#include "mlir/Pass/PassManager.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include "mlir/Pass/PassManager.h"
 #include "mpt/Target/CPU/CPUTarget.h"
 #include "mpt/Target/CPU/Package.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
+#include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/raw_ostream.h"
 
 namespace cl = llvm::cl;
-using namespace mlir;
 
-namespace {
-enum class Target { CPU };
+static cl::OptionCategory category("mpt-build options");
+static cl::opt<std::string> inputFile(cl::Positional, cl::Required,
+                                      cl::desc("<step.mlir>"), cl::cat(category));
+static cl::opt<std::string> outputDir("o", cl::Required,
+                                      cl::desc("directory of the package"),
+                                      cl::value_desc("DIR"), cl::cat(category));
+static cl::opt<std::string> cpuName("cpu", cl::init("host"),
+                                    cl::desc("CPU to compile for: host, or a "
+                                             "name such as x86-64-v4"),
+                                    cl::cat(category));
+static cl::opt<bool> kernelsOnly("kernels-only",
+                                 cl::desc("compile the kernel functions only"),
+                                 cl::cat(category));
+static cl::opt<std::string>
+    targetName("target", cl::init("cpu"), cl::desc("what the package runs on: cpu"),
+               cl::cat(category));
+static cl::opt<std::string> engine("engine", cl::init("blas"),
+                                   cl::desc("CPU products: blas or reference"),
+                                   cl::cat(category));
+static cl::opt<std::string>
+    weightsFile("weights",
+                cl::desc("initial parameters (default: the safetensors file "
+                         "beside the input, if there is one)"),
+                cl::cat(category));
+static cl::opt<bool> keepLLVM("emit-llvm",
+                              cl::desc("also leave kernels.ll in the directory"),
+                              cl::cat(category));
 
-cl::OptionCategory category("mpt-build options");
-cl::opt<std::string> input(cl::Positional, cl::desc("<step.mlir>"), cl::Required,
-                           cl::cat(category));
-cl::opt<std::string> output("o", cl::desc("Package directory"),
-                            cl::value_desc("directory"), cl::Required,
-                            cl::cat(category));
-cl::opt<Target> target("target", cl::desc("What the package runs on"),
-                       cl::values(clEnumValN(Target::CPU, "cpu", "this CPU")),
-                       cl::init(Target::CPU), cl::cat(category));
-cl::opt<std::string> engine("engine", cl::desc("CPU products: blas or reference"),
-                            cl::init("blas"), cl::cat(category));
-cl::opt<std::string> cpu("cpu", cl::desc("CPU to compile for"), cl::init("host"),
-                         cl::cat(category));
-cl::opt<std::string>
-    weights("weights",
-            cl::desc("Initial parameters (default: the safetensors file beside the "
-                     "input, if there is one)"),
-            cl::cat(category));
-cl::opt<bool> kernelsOnly("kernels-only",
-                          cl::desc("Compile the input's kernel functions to "
-                                   "kernels.so and nothing else"),
-                          cl::cat(category));
+static llvm::json::Value describe(mlir::Type type) {
+  auto tensor = llvm::cast<mlir::RankedTensorType>(type);
+  std::string dtype;
+  llvm::raw_string_ostream(dtype) << tensor.getElementType();
+  return llvm::json::Object{{"dtype", dtype},
+                            {"shape", llvm::json::Array(tensor.getShape())}};
+}
+
+static llvm::json::Value describe(const mpt::CPUKernel &kernel) {
+  mlir::func::FuncOp function = kernel.model.function;
+  llvm::json::Array arguments, results;
+  for (mlir::Type type : function.getArgumentTypes())
+    arguments.push_back(describe(type));
+  for (mlir::Type type : function.getResultTypes())
+    results.push_back(describe(type));
+  return llvm::json::Object{{"symbol", kernel.name},
+                            {"tasks", kernel.tasks},
+                            {"stack_bytes", kernel.stackBytes},
+                            {"arguments", std::move(arguments)},
+                            {"results", std::move(results)}};
+}
+
+static mlir::LogicalResult buildKernels(mlir::ModuleOp module) {
+  mpt::CPUTargetOptions options;
+  options.cpu = cpuName;
+  if (keepLLVM)
+    options.llvmFile = outputDir + "/kernels.ll";
+  auto library = mpt::buildCPULibrary(module, options, outputDir + "/kernels.so");
+  if (failed(library))
+    return mlir::failure();
+  llvm::json::Array kernels;
+  for (const mpt::CPUKernel &kernel : library->kernels)
+    kernels.push_back(describe(kernel));
+  llvm::json::Object root{
+      {"cpu", llvm::json::Object{
+                  {"arch", library->target.arch},
+                  {"features", llvm::json::Array(library->target.features)}}},
+      {"kernels", std::move(kernels)}};
+  std::error_code error;
+  std::string path = outputDir + "/kernels.json";
+  llvm::raw_fd_ostream file(path, error);
+  if (error)
+    return mlir::emitError(module.getLoc())
+           << "cannot write '" << path << "': " << error.message();
+  file << llvm::formatv("{0:2}", llvm::json::Value(std::move(root))) << '\n';
+  return mlir::success();
+}
 
 /// The weights to package: the option, or what lies beside the input.
-std::string findWeights() {
-  if (!weights.empty())
-    return weights;
-  llvm::SmallString<128> beside(input);
+static std::string findWeights() {
+  if (!weightsFile.empty())
+    return weightsFile;
+  llvm::SmallString<128> beside(inputFile);
   llvm::sys::path::replace_extension(beside, "safetensors");
   return llvm::sys::fs::exists(beside) ? beside.str().str() : std::string();
 }
 
-LogicalResult buildKernels(ModuleOp module) {
-  mpt::CPUTargetOptions options;
-  options.cpu = cpu;
-  if (std::error_code error = llvm::sys::fs::create_directories(output))
-    return module.emitError() << "cannot create '" << output
-                              << "': " << error.message();
-  llvm::SmallString<128> library(output);
-  llvm::sys::path::append(library, "kernels.so");
-  return mpt::buildCPULibrary(module, options, library);
-}
-
-LogicalResult build(ModuleOp module) {
-  if (kernelsOnly)
-    return buildKernels(module);
+static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
+  if (targetName != "cpu")
+    return mlir::emitError(module.getLoc())
+           << "unknown target '" << targetName << "', expected cpu";
   if (engine != "blas" && engine != "reference")
-    return module.emitError() << "unknown engine '" << engine
-                              << "', expected blas or reference";
-  PassManager manager(module.getContext());
+    return mlir::emitError(module.getLoc())
+           << "unknown engine '" << engine << "', expected blas or reference";
+  mlir::PassManager manager(module.getContext());
   mpt::buildCPUPipeline(manager);
   if (failed(manager.run(module)))
-    return failure();
-  return mpt::writeCPUPackage(module, {engine, cpu, findWeights()}, output);
+    return mlir::failure();
+  return mpt::writeCPUPackage(module, {engine, cpuName, findWeights()}, outputDir);
 }
-} // namespace
+
+static mlir::LogicalResult buildKernelsInto(mlir::ModuleOp module) {
+  if (std::error_code error = llvm::sys::fs::create_directories(outputDir))
+    return mlir::emitError(module.getLoc())
+           << "cannot create '" << outputDir.getValue() << "': " << error.message();
+  return buildKernels(module);
+}
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   cl::HideUnrelatedOptions(category);
   cl::ParseCommandLineOptions(argc, argv, "mpt package builder\n");
-  DialectRegistry registry;
-  registry.insert<func::FuncDialect, mpt::MPTDialect>();
-  MLIRContext context(registry);
-  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(input, &context);
-  return module && succeeded(build(*module)) ? 0 : 1;
+  mlir::DialectRegistry registry;
+  registry.insert<mlir::func::FuncDialect, mpt::MPTDialect>();
+  mlir::MLIRContext context(registry);
+  llvm::SourceMgr sources;
+  mlir::SourceMgrDiagnosticHandler handler(sources, &context);
+  auto module = mlir::parseSourceFile<mlir::ModuleOp>(inputFile, sources, &context);
+  if (!module)
+    return 1;
+  return failed(kernelsOnly ? buildKernelsInto(*module) : buildPackage(*module));
 }

@@ -1,4 +1,5 @@
-/*===- mpt.h - C API of a compiled training step -------------------*- C -*-===//
+/*===- mpt.h - C API of a compiled training step -------------------*- C
+-*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -29,14 +30,15 @@ extern "C" {
 /* What a function returns. The thread's message is set iff it is not MPT_OK. */
 typedef enum mpt_status {
   MPT_OK = 0,
-  MPT_ERROR_IO = 1,          /* a file cannot be read or written */
-  MPT_ERROR_FORMAT = 2,      /* a manifest or tensor file is malformed */
-  MPT_ERROR_MISMATCH = 3,    /* files that do not belong together (hash, version) */
+  MPT_ERROR_IO = 1,     /* a file cannot be read or written */
+  MPT_ERROR_FORMAT = 2, /* a manifest or tensor file is malformed */
+  MPT_ERROR_MISMATCH =
+      3, /* files that do not belong together (hash, version) */
   MPT_ERROR_UNSUPPORTED = 4, /* this CPU or this build cannot run the package */
   MPT_ERROR_ARGUMENT = 5,    /* unknown name, wrong shape or dtype, bad value */
   MPT_ERROR_STATE = 6,       /* not now: an input is missing, a step failed */
   MPT_ERROR_MEMORY = 7,
-  MPT_ERROR_STOPPED = 8      /* the observer asked to stop */
+  MPT_ERROR_STOPPED = 8 /* the observer asked to stop */
 } mpt_status;
 
 typedef enum mpt_dtype {
@@ -105,11 +107,11 @@ typedef struct mpt_product_view {
 typedef int (*mpt_observer)(const mpt_product_view *product, void *user);
 
 typedef struct mpt_launch_info {
-  const char *op;   /* "kernel", "product", "scatter_add", "copy", "fill" */
-  const char *name; /* may be empty */
-  const char *role; /* of a product, else empty */
+  const char *op;     /* "kernel", "product", "scatter_add", "copy", "fill" */
+  const char *name;   /* may be empty */
+  const char *role;   /* of a product, else empty */
   const char *symbol; /* of a kernel, else empty */
-  double seconds;   /* accumulated while profiling was on */
+  double seconds;     /* accumulated while profiling was on */
   int64_t calls;
 } mpt_launch_info;
 
@@ -123,7 +125,7 @@ mpt_status mpt_package_open(const char *directory, int threads,
                             mpt_package **out);
 void mpt_close(mpt_package *package);
 
-const char *mpt_graph_hash(const mpt_package *package);
+const char *mpt_package_graph_hash(const mpt_package *package);
 const char *mpt_engine(const mpt_package *package);
 int mpt_thread_count(const mpt_package *package);
 /* Bytes of the arena, and of arguments plus constants. */

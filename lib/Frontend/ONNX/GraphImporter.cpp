@@ -337,10 +337,11 @@ Value GraphImporter::constant(ElementsAttr value) {
 }
 
 Argument *GraphImporter::parameterOf(Value value) {
-  auto *found = llvm::find_if(arguments, [&](const Argument &argument) {
-    return argument.value == value && argument.kind == Kind::Parameter;
-  });
-  return found == arguments.end() ? nullptr : &*found;
+  // Arguments of the block and their descriptions are made together.
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument || arguments[argument.getArgNumber()].kind != Kind::Parameter)
+    return nullptr;
+  return &arguments[argument.getArgNumber()];
 }
 
 Argument *GraphImporter::argumentOf(Value value) {
@@ -349,10 +350,7 @@ Argument *GraphImporter::argumentOf(Value value) {
       return nullptr;
     value = op->getOperand(0);
   }
-  auto found = llvm::find_if(arguments, [&](const Argument &argument) {
-    return argument.value == value;
-  });
-  return found == arguments.end() ? nullptr : &*found;
+  return &arguments[cast<BlockArgument>(value).getArgNumber()];
 }
 
 Error GraphImporter::restrictRange(Value ids, int64_t count,

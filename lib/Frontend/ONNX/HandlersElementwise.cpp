@@ -396,7 +396,7 @@ Error mpt::onnx_import::importDropout(NodeContext &node) {
                             : 0.5;
   if (!(ratio >= 0 && ratio < 1))
     return createStringError("expected a floating-point ratio in [0, 1), found " +
-                             llvm::Twine(ratio));
+                             std::to_string(ratio));
   bool training = mode && !mode->integers.empty() && mode->integers[0] != 0;
   if (!mode && ratio > 0)
     importer.inactiveDropouts.push_back(node.node.name());

@@ -11,6 +11,7 @@
 #include "mlir/IR/Builders.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include <cstring>
 
 using namespace mpt::onnx_import;
@@ -306,7 +307,7 @@ static SmallVector<int64_t> valuesOr(ArrayRef<const HostTensor *> inputs,
                                      ArrayRef<int64_t> otherwise) {
   if (index >= inputs.size() || !inputs[index])
     return SmallVector<int64_t>(otherwise);
-  return SmallVector<int64_t>(inputs[index]->integers);
+  return SmallVector<int64_t>(ArrayRef(inputs[index]->integers));
 }
 
 Expected<SliceBounds>
@@ -335,15 +336,16 @@ mpt::onnx_import::sliceBounds(ArrayRef<int64_t> shape,
       return createStringError("expected a step other than 0");
     // Clamped as the operator's definition says; ends may be INT64_MAX or MIN.
     int64_t size = shape[*normal];
+    bool forward = step > 0;
     auto clamp = [&](int64_t at) {
       at = at < 0 ? std::max<int64_t>(at, -size - 1) + size : at;
-      return step > 0 ? std::clamp<int64_t>(at, 0, size)
-                      : std::clamp<int64_t>(at, -1, size - 1);
+      return forward ? std::clamp<int64_t>(at, 0, size)
+                     : std::clamp<int64_t>(at, -1, size - 1);
     };
     int64_t first = clamp(start), last = clamp(end);
-    int64_t span = step > 0 ? last - first : first - last;
-    uint64_t stride = step > 0 ? static_cast<uint64_t>(step)
-                               : 0 - static_cast<uint64_t>(step);
+    int64_t span = forward ? last - first : first - last;
+    uint64_t stride = forward ? static_cast<uint64_t>(step)
+                              : 0 - static_cast<uint64_t>(step);
     bounds.starts[*normal] = first;
     bounds.steps[*normal] = step;
     bounds.sizes[*normal] =

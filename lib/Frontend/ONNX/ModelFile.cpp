@@ -54,11 +54,11 @@ Expected<StringRef> MappedFiles::map(StringRef path) {
 //===----------------------------------------------------------------------===//
 
 namespace {
-enum WireType : unsigned { Varint = 0, Fixed64 = 1, Bytes = 2, Fixed32 = 5 };
+constexpr unsigned Varint = 0, Fixed64 = 1, Bytes = 2, Fixed32 = 5;
 
 struct Field {
   uint32_t number = 0;
-  WireType type = Varint;
+  unsigned type = Varint;
   uint64_t value = 0; // of Varint and Fixed*
   StringRef bytes;    // of Bytes
   StringRef whole;    // with its tag
@@ -76,7 +76,7 @@ public:
     StringRef start = rest;
     uint64_t tag = varint();
     field.number = static_cast<uint32_t>(tag >> 3);
-    field.type = static_cast<WireType>(tag & 7);
+    field.type = tag & 7;
     if (field.number == 0 || (tag >> 32) != 0)
       bad = true;
     if (bad)
@@ -94,7 +94,7 @@ public:
     case Fixed32:
       take(4);
       break;
-    default:
+    default: // groups, which ONNX does not use
       bad = true;
     }
     field.whole = start.drop_back(rest.size());

@@ -120,7 +120,7 @@ Expected<SmallVector<int64_t>> NodeContext::integers(int index,
                              "; it depends on the graph's inputs");
   if (host->isReal() || host->shape.size() > 1)
     return createStringError("expected an integer vector for " + what);
-  return SmallVector<int64_t>(host->integers);
+  return SmallVector<int64_t>(ArrayRef(host->integers));
 }
 
 Error NodeContext::expectInputs(int low, int high) const {

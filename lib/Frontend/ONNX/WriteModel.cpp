@@ -130,9 +130,10 @@ static Error writeFiles(const ImportedModel &model, StringRef output) {
   auto values = PendingFile::create(weights);
   if (!values)
     return values.takeError();
+  ModuleOp module = model.module.get();
   std::string text;
   llvm::raw_string_ostream stream(text);
-  model.module->print(stream);
+  module.print(stream);
   stream << "\n";
   if (Error error = graph->write(text))
     return error;
@@ -151,13 +152,14 @@ static Error writeFiles(const ImportedModel &model, StringRef output) {
 
 LogicalResult mpt::onnx_import::writeModel(const ImportedModel &model,
                                            StringRef output) {
+  ModuleOp module = model.module.get();
   if (output == "-") {
-    model.module->print(llvm::outs());
+    module.print(llvm::outs());
     llvm::outs() << "\n";
     return success();
   }
   if (Error error = writeFiles(model, output))
-    return emitError(UnknownLoc::get(model.module->getContext()))
+    return emitError(UnknownLoc::get(module.getContext()))
            << llvm::toString(std::move(error));
   return success();
 }

@@ -209,10 +209,9 @@ Scalar VectorEmitter::convert(Scalar scalar, Type to) {
     y = to.isF32() ? code.convert<LLVM::UIToFPOp>(x, to)
                    : code.convert<LLVM::ZExtOp>(x, to);
   else if (from.isF32()) // out of range saturates, NaN gives 0
-    y = code.b
-            .create<LLVM::CallIntrinsicOp>(
-                code.loc, Code::shapedLike(x.getType(), to),
-                code.b.getStringAttr("llvm.fptosi.sat"), ValueRange{x})
+    y = LLVM::CallIntrinsicOp::create(
+            code.b, code.loc, Code::shapedLike(x.getType(), to),
+            code.b.getStringAttr("llvm.fptosi.sat"), ValueRange{x})
             .getResult(0);
   else if (to.isF32())
     y = code.convert<LLVM::SIToFPOp>(x, to);

@@ -90,7 +90,7 @@ protected:
   }
 };
 
-/// The text of the line `offset` lines below the caller's: "<file>:<line>".
+/// How a report names a line of a test: "<...>Test.cpp:<line>".
 inline std::string place(int line) {
   return "Test.cpp:" + std::to_string(line);
 }

@@ -13,6 +13,8 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mpt/Dialect/MPT/Analysis/KernelModel.h"
+#include <string>
+#include <vector>
 
 namespace mpt {
 
@@ -52,7 +54,7 @@ struct CPUKernel {
 
 struct CPUKernelLibrary {
   CPUTarget target;
-  llvm::SmallVector<CPUKernel> kernels;
+  std::vector<CPUKernel> kernels;
 
   const CPUKernel *find(llvm::StringRef name) const;
 };

@@ -1,0 +1,102 @@
+//===- Policy.h - deciding the formats of products --------------*- C++ -*-===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// The model that `--assign-precision` fills from a graph, and the policies that
+// solve it. Nothing here knows the graph; `check` runs before, `verify` after.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_PRECISION_POLICY_H
+#define MPT_PRECISION_POLICY_H
+
+#include "mpt/Precision/NormalBackwardError.h"
+#include "mpt/Precision/Pins.h"
+#include "mpt/Precision/PolicyKind.h"
+
+namespace mpt {
+namespace precision {
+
+enum class Side { None, Lhs, Rhs };
+
+/// A product of the training step, as far as a policy needs to know it.
+struct Product {
+  std::string name;
+  Role role = Role::Fprop;
+  int64_t m = 0, n = 0, k = 0, batch = 1;
+  /// Null where none were attached.
+  MetricsAttr metrics;
+  /// Why its operands stay high whatever the metrics say, or "".
+  std::string heldHigh;
+  /// One of the products of a linear layer: its weight is a parameter.
+  bool linear = false;
+  /// A linear layer whose result goes into the loss.
+  bool head = false;
+  /// The operand that is a gradient.
+  Side gradient = Side::None;
+
+  double getFlops() const { return 2.0 * m * n * k * batch; }
+};
+
+struct Problem {
+  mlir::MLIRContext *context = nullptr;
+  PolicyKind policy = PolicyKind::Threshold;
+  std::vector<Pin> pins;
+  /// m, n and k of a product in FP8 are multiples of this.
+  int64_t alignment = 16;
+  /// In program order.
+  std::vector<Product> products;
+
+  /// Fails where a product has no unique name, where `threshold` lacks metrics
+  /// or has some of another K, where a pin does not fit (see `matchPins`) or
+  /// gives a misaligned product FP8.
+  llvm::Error check() const;
+};
+
+/// The bound on a product's backward error: c times what E4M3 does on normal
+/// data at the same K.
+struct Bound {
+  double c;
+  BackwardError error;
+};
+Bound boundOf(Role role, int64_t k);
+
+/// What became of one measured candidate.
+struct Verdict {
+  FormatPair formats;
+  mlir::DictionaryAttr metrics;
+  bool admitted = false;
+  /// The bound lies inside the interval of an error.
+  bool undecided = false;
+  /// Why it was not admitted.
+  std::string why;
+  /// Largest of error / bound, over median and p99.
+  double ratio = 0;
+};
+
+struct Decision {
+  FormatPair chosen;
+  Bound bound;
+  /// One per candidate of the product's metrics.
+  std::vector<Verdict> candidates;
+  /// What came closest to being chosen: the next admitted candidate, or the
+  /// cheaper one that missed its bound by least.
+  std::optional<FormatPair> runnerUp;
+  /// bound / error of the candidate that decided: of the chosen one, 1 or more;
+  /// where the high format was left, below 1, of the runner-up.
+  std::optional<double> margin;
+  std::string reason;
+  /// The pin that decided, or "".
+  std::string pin;
+};
+
+/// A decision per product. Expects that `problem.check()` succeeds.
+std::vector<Decision> solve(const Problem &problem);
+
+/// Fails, naming the product, where a decision breaks a rule of `problem`.
+llvm::Error verify(const Problem &problem, llvm::ArrayRef<Decision> decisions);
+
+} // namespace precision
+} // namespace mpt
+
+#endif // MPT_PRECISION_POLICY_H

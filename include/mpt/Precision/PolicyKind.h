@@ -1,0 +1,36 @@
+//===- PolicyKind.h - names of the assignment policies ----------*- C++ -*-===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// The policies by name, for pass options and the decision record. What each of
+// them does is in Policy.h.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_PRECISION_POLICYKIND_H
+#define MPT_PRECISION_POLICYKIND_H
+
+namespace mpt {
+namespace precision {
+
+enum class PolicyKind { Threshold, Uniform, BF16, FP32 };
+
+/// The policy's name on the command line.
+constexpr const char *nameOf(PolicyKind policy) {
+  switch (policy) {
+  case PolicyKind::Threshold:
+    return "threshold";
+  case PolicyKind::Uniform:
+    return "uniform";
+  case PolicyKind::BF16:
+    return "bf16";
+  case PolicyKind::FP32:
+    return "fp32";
+  }
+  return "";
+}
+
+} // namespace precision
+} // namespace mpt
+
+#endif // MPT_PRECISION_POLICYKIND_H
