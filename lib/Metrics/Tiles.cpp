@@ -73,8 +73,8 @@ MPT_CLONES void widen(const float *in, size_t n, double *values,
 
 namespace {
 
-typedef float Floats __attribute__((vector_size(64), aligned(4)));
-typedef double Doubles __attribute__((vector_size(64), aligned(8)));
+typedef float Floats __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(64)));
 constexpr int kLanes = 8; // of Doubles
 constexpr int kVectors = kTileColumns / kLanes;
 constexpr int kHalf = kTileRows / 2;
@@ -96,7 +96,14 @@ inline __attribute__((always_inline)) Vector multiplyAdd(Scalar a, Vector b,
 
 template <typename Vector, typename Scalar>
 inline __attribute__((always_inline)) Vector load(const Scalar *from) {
-  return *reinterpret_cast<const Vector *>(from);
+  Vector vector;
+  __builtin_memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+template <typename Vector, typename Scalar>
+inline __attribute__((always_inline)) void store(Scalar *to, Vector vector) {
+  __builtin_memcpy(to, &vector, sizeof vector);
 }
 
 inline __attribute__((always_inline)) void
@@ -111,7 +118,7 @@ floatTile(int64_t k, const float *__restrict lhs, const float *__restrict rhs,
       acc[i] = multiplyAdd(lhs[i], b, acc[i]);
   }
   MPT_UNROLL for (int i = 0; i < kTileRows; ++i)
-    *reinterpret_cast<Floats *>(tile + i * kTileColumns) = acc[i];
+    store(tile + i * kTileColumns, acc[i]);
 }
 
 /// Half a tile's rows: products and bounds together fill the registers.
@@ -142,8 +149,8 @@ doubleHalf(int64_t k, const double *__restrict lhs,
   MPT_UNROLL for (int i = 0; i < kHalf; ++i)
     MPT_UNROLL for (int v = 0; v < kVectors; ++v) {
       int at = i * kTileColumns + v * kLanes;
-      *reinterpret_cast<Doubles *>(products + at) = product[i][v];
-      *reinterpret_cast<Doubles *>(bounds + at) = bound[i][v];
+      store(products + at, product[i][v]);
+      store(bounds + at, bound[i][v]);
     }
 }
 

@@ -7,10 +7,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/DecisionRecord.h"
-#include "llvm/ADT/MapVector.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
 #include <charconv>
+#include <cmath>
+#include <map>
 
 using namespace mlir;
 using namespace mpt;
@@ -23,8 +24,10 @@ struct Writer {
 
   explicit Writer(llvm::raw_ostream &os) : json(os, /*IndentSize=*/1) {}
 
-  /// The shortest text that reads back as `x`.
+  /// The shortest text that reads back as `x`; null if it is not finite.
   void number(StringRef key, double x) {
+    if (!std::isfinite(x))
+      return json.attribute(key, nullptr);
     char buffer[32];
     auto end = std::to_chars(buffer, buffer + sizeof(buffer), x).ptr;
     json.attributeBegin(key);

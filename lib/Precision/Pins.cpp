@@ -8,6 +8,7 @@
 
 #include "mpt/Precision/Pins.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/GlobPattern.h"
 
 using namespace mlir;
@@ -27,7 +28,7 @@ std::string nearest(StringRef pattern, ArrayRef<StringRef> names) {
   SmallVector<std::pair<unsigned, StringRef>> ranked;
   for (StringRef name : names)
     ranked.push_back({name.edit_distance(plain), name});
-  llvm::stable_sort(ranked, llvm::less_first());
+  llvm::sort(ranked);
   if (ranked.size() > kOffered)
     ranked.resize(kOffered);
   return llvm::join(llvm::map_range(ranked,

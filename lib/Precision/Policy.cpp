@@ -127,9 +127,11 @@ void explainHigh(Decision &decision, const Product &product) {
     decision.reason = nameOf(closest->formats) + ": " + closest->why;
   else
     decision.reason = "no cheaper candidate was measured";
-  if (const Verdict *nearest = barred ? barred : closest) {
-    decision.runnerUp = nearest->formats;
-    decision.margin = 1 / nearest->ratio;
+  if (barred) {
+    decision.runnerUp = barred->formats;
+  } else if (closest) {
+    decision.runnerUp = closest->formats;
+    decision.margin = 1 / closest->ratio;
   }
 }
 
@@ -201,6 +203,12 @@ void choose(Decision &decision, const Problem &problem, const Product &product) 
     decision.reason = "policy fp32";
     return;
   }
+}
+
+bool isAdmitted(const Decision &decision) {
+  return llvm::any_of(decision.candidates, [&](const Verdict &verdict) {
+    return verdict.admitted && verdict.formats == decision.chosen;
+  });
 }
 
 std::vector<StringRef> namesOf(ArrayRef<Product> products) {
@@ -308,16 +316,10 @@ llvm::Error precision::verify(const Problem &problem,
     std::string why = whyNotRun(decision.chosen);
     if (why.empty())
       why = whyMisaligned(product, decision.chosen, problem.alignment);
-    bool low = decision.chosen.isEightBit();
-    if (why.empty() && low && decision.pin.empty()) {
-      const Verdict *verdict = llvm::find_if(decision.candidates, [&](auto &v) {
-        return v.formats == decision.chosen;
-      }).base();
-      bool measured = verdict != decision.candidates.data() + decision.candidates.size();
+    if (why.empty() && decision.chosen.isEightBit() && decision.pin.empty()) {
       if (!product.heldHigh.empty())
         why = product.heldHigh;
-      else if (problem.policy == PolicyKind::Threshold &&
-               !(measured && verdict->admitted))
+      else if (problem.policy == PolicyKind::Threshold && !isAdmitted(decision))
         why = nameOf(decision.chosen) + " was not admitted";
     }
     if (!why.empty())

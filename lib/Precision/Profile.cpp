@@ -8,11 +8,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/Profile.h"
+#include "mpt/Precision/Formats.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include <cmath>
+#include <map>
 
 using namespace mlir;
 using namespace mpt;
@@ -185,12 +188,11 @@ struct Accumulator {
   std::map<std::string, double> shares;
   unsigned points = 0;
 };
-using FormatPair = std::pair<FormatAttr, FormatAttr>;
+/// FormatPair as the key of a map.
+using FormatKey = std::pair<FormatAttr, FormatAttr>;
 
-std::string nameOf(FormatPair formats) {
-  return (stringifyStorage(formats.first.getStorage()) + " x " +
-          stringifyStorage(formats.second.getStorage()))
-      .str();
+std::string nameOf(FormatKey formats) {
+  return precision::nameOf(FormatPair{formats.first, formats.second});
 }
 
 template <typename Enum>
@@ -266,7 +268,7 @@ void readCandidate(Accumulator &into, Node node, int64_t step) {
   }
 }
 
-CandidateMetricsAttr finish(MLIRContext *context, FormatPair formats,
+CandidateMetricsAttr finish(MLIRContext *context, FormatKey formats,
                             const Accumulator &candidate) {
   Builder builder(context);
   NamedAttrList values;
@@ -292,12 +294,12 @@ ProductProfile readProduct(MLIRContext *context, Node node) {
   std::vector<Node> points = node.field("points").items("point");
   if (node && points.empty())
     node.fail("no point of training was profiled");
-  llvm::MapVector<FormatPair, Accumulator> candidates;
+  llvm::MapVector<FormatKey, Accumulator> candidates;
   for (Node point : points) {
     int64_t step = point.field("step").integer(0);
     point = point.named(node.place() + ", step " + Twine(step));
     for (Node item : point.field("candidates").items("candidate")) {
-      FormatPair formats(readFormat(context, item.field("lhs")),
+      FormatKey formats(readFormat(context, item.field("lhs")),
                          readFormat(context, item.field("rhs")));
       Accumulator &candidate = candidates[formats];
       readCandidate(candidate,

@@ -105,7 +105,7 @@ mpt_status mpt_result_info(const mpt_package *package, int index,
 }
 
 mpt_status mpt_set_argument(mpt_package *package, const char *name,
-                            const void *data, mpt_dtype dtype, int rank,
+                            const void *data, int dtype, int rank,
                             const int64_t *shape) {
   return guarded([&] {
     require(name, "name");

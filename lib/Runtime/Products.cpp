@@ -56,6 +56,14 @@ static Product columnsOf(const Product &product, int64_t begin, int64_t end) {
   return p;
 }
 
+/// How many pieces each thread gets of m*n*k terms: several where they stay
+/// large, so that a thread that the system holds up holds up no other.
+static int piecesPerThread(const Product &p, int threads) {
+  constexpr double enough = 32e6; // terms that outweigh packing a side again
+  double terms = double(p.m) * double(p.n) * double(p.k) / threads;
+  return static_cast<int>(std::clamp(terms / enough, 1.0, 4.0));
+}
+
 void runProduct(const Product &original, Gemm gemm, ThreadPool &pool) {
   Product product = original;
   makeRowMajor(product);
@@ -69,12 +77,13 @@ void runProduct(const Product &original, Gemm gemm, ThreadPool &pool) {
   }
   for (int64_t i = 0; i != elements; ++i) {
     Product one = element(product, i);
+    int pieces = piecesPerThread(one, pool.size());
     if (one.m >= one.n)
-      pool.forEach(one.m, 16, 1, [&](int64_t begin, int64_t end) {
+      pool.forEach(one.m, 16, pieces, [&](int64_t begin, int64_t end) {
         gemm(rowsOf(one, begin, end));
       });
     else
-      pool.forEach(one.n, 16, 1, [&](int64_t begin, int64_t end) {
+      pool.forEach(one.n, 16, pieces, [&](int64_t begin, int64_t end) {
         gemm(columnsOf(one, begin, end));
       });
   }

@@ -24,13 +24,18 @@ void Package::checkReady() const {
   if (damaged)
     fail(MPT_ERROR_STATE, "an earlier step failed halfway and left the state "
                           "undefined; load a checkpoint first");
+  constexpr int most = 5;
   std::string missing;
-  for (size_t i = 0; i != description.arguments.size(); ++i)
-    if (!isSet[i])
-      missing += (missing.empty() ? "" : ", ") +
-                 std::string(kindName(description.arguments[i].kind)) + " '" +
-                 description.arguments[i].name + "'";
-  if (!missing.empty())
+  int count = 0;
+  for (size_t i = 0; i != description.arguments.size(); ++i) {
+    const Tensor &tensor = description.arguments[i];
+    if (!isSet[i] && ++count <= most)
+      missing += (count == 1 ? "" : ", ") + std::string(kindName(tensor.kind)) +
+                 " '" + tensor.name + "'";
+  }
+  if (count > most)
+    missing += " and " + std::to_string(count - most) + " more";
+  if (count != 0)
     fail(MPT_ERROR_STATE, "not set before the step: ", missing);
   for (const Tensor &tensor : description.arguments)
     if (!isState(tensor.kind))

@@ -12,9 +12,6 @@ from mpt import __version__, stages
 from mpt.console import console, fail
 from mpt.files import staged
 
-# Passes of one stage, in the order in which mpt-opt runs them.
-DIFFERENTIATE = ("--mpt-differentiate", "--mpt-add-optimizer")
-
 
 def run_import(args: argparse.Namespace) -> None:
     """ONNX file to forward graph."""
@@ -24,18 +21,13 @@ def run_import(args: argparse.Namespace) -> None:
 
 def run_differentiate(args: argparse.Namespace) -> None:
     """Forward graph to training step."""
-    optimizer = f"{DIFFERENTIATE[1]}=weight-decay={args.weight_decay}" if args.weight_decay is not None else DIFFERENTIATE[1]
-    stages.optimise(args.graph, args.output, [DIFFERENTIATE[0], optimizer])
+    stages.differentiate(args.graph, args.output, args.weight_decay)
     console.print(f"wrote {args.output}")
 
 
 def run_assign(args: argparse.Namespace) -> None:
     """Attach metrics, if given, and choose a format for every product."""
-    passes = [f"--mpt-attach-metrics=profile={args.metrics}"] if args.metrics else []
-    options = [f"policy={args.policy}"] + [f"pin={pin}" for pin in args.pin]
-    if args.record:
-        options.append(f"record={args.record}")
-    stages.optimise(args.graph, args.output, [*passes, f"--assign-precision={' '.join(options)}"])
+    stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record)
     console.print(f"wrote {args.output}")
 
 
@@ -68,6 +60,42 @@ def run_train(args: argparse.Namespace) -> None:
     finally:
         package.close()
     console.print(f"step {taken[-1].step + 1}: loss {taken[-1].loss:.6f}, log {args.log}")
+
+
+def run_profile(args: argparse.Namespace) -> None:
+    """Train in FP32 and measure every product of some steps."""
+    from mpt import metrics
+    from mpt.profile import Plan, Sampling, load_data, profile
+    from mpt.runtime import Package
+    from mpt.train import Schedule
+
+    size = (0, 0) if args.exact else (args.rows, args.columns)
+    sampling = Sampling(*size, args.seed, args.candidates)
+    schedule = Schedule(args.lr, args.warmup)
+    plan = Plan(args.batches, args.at_steps, schedule, sampling, args.seed, args.nonfinite == "stop")
+    package = Package(str(args.package), threads=args.threads)
+    try:
+        if args.weights:
+            package.load_parameters(str(args.weights))
+        if args.resume:
+            package.load(str(args.resume))
+        done = profile(package, load_data(args.data, package), args.output, plan)
+    finally:
+        package.close()
+    for sentence in metrics.nonfinite(metrics.load(args.output)):
+        fail(f"warning: {sentence}")
+    console.print(f"wrote {args.output}: {done} batches measured")
+
+
+def run_metrics_show(args: argparse.Namespace) -> None:
+    """A table of a metrics file, by product."""
+    from rich.console import Console
+
+    from mpt import metrics
+
+    table = metrics.table(metrics.load(args.metrics), args.pattern, args.step)
+    target = console if console.is_terminal else Console(width=120)
+    target.print(table)
 
 
 def run_export_weights(args: argparse.Namespace) -> None:
@@ -122,6 +150,13 @@ def run_data(args: argparse.Namespace) -> None:
     console.print(f"wrote {args.output}: {len(batches)} batches of {args.batch}x{args.seq}")
 
 
+def run_demo(args: argparse.Namespace) -> None:
+    """A small BERT on real text, from PyTorch to mixed-precision training."""
+    from mpt import demo
+
+    demo.run(args.out, args.steps, corpus=args.corpus)
+
+
 def axis_size(text: str) -> tuple[str, int]:
     """Parse `name=size` of --bind."""
     name, equals, size = text.partition("=")
@@ -135,6 +170,15 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}': expected a number of at least 1")
     return int(text)
+
+
+def steps(text: str) -> list[int]:
+    """Parse ascending step numbers: `0,100,300`."""
+    parts = text.split(",")
+    numbers = [int(part) for part in parts if part.isdigit()]
+    if len(numbers) != len(parts) or numbers != sorted(set(numbers)):
+        raise argparse.ArgumentTypeError(f"'{text}': expected ascending step numbers such as 0,100")
+    return numbers
 
 
 def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -154,7 +198,7 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("graph", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="ASSIGNED.mlir")
     parser.add_argument("--metrics", type=Path, help="metrics.json to attach first")
-    parser.add_argument("--policy", default="threshold", choices=["threshold", "uniform", "bf16", "fp32"])
+    parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
 
@@ -185,6 +229,32 @@ def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.safetensors")
 
 
+def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what measures, and what looks at measurements."""
+    parser = command("profile", run_profile)
+    parser.add_argument("package", type=Path, help="FP32 package of the step")
+    parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
+    parser.add_argument("--batches", type=positive, default=4, help="measured at each point, while training")
+    parser.add_argument("--at-steps", type=steps, default=[0], metavar="STEP,STEP,...")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="METRICS.json")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--seed", type=int, default=0, help="of dropout and of the sample")
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--rows", type=positive, default=256, help="of each product's result in the sample")
+    parser.add_argument("--columns", type=positive, default=256)
+    parser.add_argument("--exact", action="store_true", help="all elements instead of a sample")
+    parser.add_argument("--candidates", metavar="LHS*RHS,...", help="such as bf16*bf16,f8E4M3FN*f8E5M2; default: by role")
+    parser.add_argument("--nonfinite", choices=["stop", "go-on"], default="stop", help="on NaN or infinity in a tensor")
+    parser.add_argument("--weights", type=Path, metavar="MODEL.safetensors", help="instead of the package's own")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT")
+
+    parser = command("metrics show", run_metrics_show)
+    parser.add_argument("metrics", type=Path, metavar="METRICS.json")
+    parser.add_argument("pattern", nargs="?", help="part of a product's name, or with wildcards")
+    parser.add_argument("--step", type=int, help="point of training; default: each product's worst")
+
+
 def add_preparation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add what makes models and batches."""
     parser = command("export", run_export)
@@ -195,6 +265,11 @@ def add_preparation_commands(command: Callable[..., argparse.ArgumentParser]) ->
     parser.add_argument("--seq", type=positive, default=128)
     parser.add_argument("--eval", action="store_true", help="leave dropout out")
     parser.add_argument("--dynamic", action="store_true", help="name the axes batch and seq")
+
+    parser = command("demo", run_demo)
+    parser.add_argument("--out", type=Path, default=Path("build") / "demo")
+    parser.add_argument("--steps", type=positive, default=150)
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
 
     parser = command("data", run_data)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BATCHES.safetensors")
@@ -212,14 +287,20 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="mptc", description="Compile and run mixed-precision training steps.")
     parser.add_argument("--version", action="version", version=f"mptc {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # "metrics show" is the command `show` of the group `metrics`.
+    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        group, _, verb = name.rpartition(" ")
+        if group and group not in groups:
+            parent = groups[""].add_parser(group, help=run.__doc__)
+            groups[group] = parent.add_subparsers(required=True, metavar="COMMAND")
+        sub = groups[group].add_parser(verb, help=run.__doc__, description=run.__doc__)
         sub.set_defaults(run=run)
         return sub
 
     add_compiler_commands(command)
+    add_metrics_commands(command)
     add_training_commands(command)
     add_preparation_commands(command)
     return parser

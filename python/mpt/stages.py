@@ -6,6 +6,7 @@ What a tool says on stderr is the message: it is passed on unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from mpt.files import link_or_copy, staged
 
 TARGETS = ("cpu", "cuda")
 ENGINES = ("blas", "reference")
+POLICIES = ("threshold", "uniform", "bf16", "fp32")
 
 
 class StageError(RuntimeError):
@@ -69,6 +71,37 @@ def optimise(graph: Path, out: Path, passes: Sequence[str]) -> None:
         weights = graph.with_suffix(".safetensors")
         if weights.exists() and weights.resolve() != out.with_suffix(".safetensors").resolve():
             link_or_copy(weights, inner.with_suffix(".safetensors"))
+
+
+def differentiate(graph: Path, out: Path, weight_decay: float | None = None) -> None:
+    """Turn the forward graph `graph` into the training step `out`: gradients, clipping, AdamW."""
+    options = f"=weight-decay={weight_decay}" if weight_decay is not None else ""
+    optimise(graph, out, ["--mpt-differentiate", f"--mpt-add-optimizer{options}"])
+
+
+def attach(step: Path, metrics: Path, out: Path) -> None:
+    """Put the errors measured in `metrics` (metrics.json) on the products of `step`."""
+    optimise(step, out, [f"--mpt-attach-metrics=profile={metrics}"])
+
+
+def assign(
+    step: Path,
+    out: Path,
+    policy: str = "threshold",
+    pins: Sequence[str] = (),
+    metrics: Path | None = None,
+    record: Path | None = None,
+) -> None:
+    """Choose a format for every product of `step`; `metrics` are attached first, if given.
+
+    pins: PATTERN=FORMAT. record: where to write why (decisions.json).
+    """
+    passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
+    with contextlib.ExitStack() as stack:
+        options = [f"policy={policy}"] + [f"pin={pin}" for pin in pins]
+        if record:
+            options.append(f"record={stack.enter_context(staged(record))}")
+        optimise(step, out, [*passes, f"--assign-precision={' '.join(options)}"])
 
 
 def build(step: Path, out: Path, target: str, engine: str = "blas") -> None:

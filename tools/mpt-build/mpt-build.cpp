@@ -13,6 +13,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mpt/Target/CPU/CPUTarget.h"
 #include "mpt/Target/CPU/Package.h"
+#include "mpt/Target/CUDA/Package.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
@@ -37,7 +38,8 @@ static cl::opt<bool> kernelsOnly("kernels-only",
                                  cl::desc("compile the kernel functions only"),
                                  cl::cat(category));
 static cl::opt<std::string>
-    targetName("target", cl::init("cpu"), cl::desc("what the package runs on: cpu"),
+    targetName("target", cl::init("cpu"), cl::desc("what the package runs on: cpu\n"
+                                                "or cuda"),
                cl::cat(category));
 static cl::opt<std::string> engine("engine", cl::init("blas"),
                                    cl::desc("CPU products: blas or reference"),
@@ -108,10 +110,20 @@ static std::string findWeights() {
   return llvm::sys::fs::exists(beside) ? beside.str().str() : std::string();
 }
 
+static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
+  mlir::PassManager manager(module.getContext());
+  mpt::buildCUDAPipeline(manager);
+  if (failed(manager.run(module)))
+    return mlir::failure();
+  return mpt::writeCUDAPackage(module, {findWeights()}, outputDir);
+}
+
 static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
+  if (targetName == "cuda")
+    return buildCUDAPackage(module);
   if (targetName != "cpu")
     return mlir::emitError(module.getLoc())
-           << "unknown target '" << targetName << "', expected cpu";
+           << "unknown target '" << targetName << "', expected cpu or cuda";
   if (engine != "blas" && engine != "reference")
     return mlir::emitError(module.getLoc())
            << "unknown engine '" << engine << "', expected blas or reference";

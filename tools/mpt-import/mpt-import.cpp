@@ -23,10 +23,10 @@ static cl::opt<std::string>
     output("o", cl::init("-"), cl::value_desc("graph.mlir"), cl::cat(category),
            cl::desc("Where the graph goes; the parameters go beside it as "
                     ".safetensors. - prints the graph only"));
-static cl::opt<bool>
-    addLoss("loss", cl::cat(category),
-            cl::desc("Add cross entropy (ignore index -100) on the logits when the "
-                     "graph has no loss"));
+static cl::opt<bool> addLoss(
+    "loss", cl::cat(category),
+    cl::desc("Add cross entropy (ignore index -100) on the logits when the "
+             "graph has no loss"));
 static cl::list<std::string>
     bind("bind", cl::value_desc("axis=size"), cl::cat(category),
          cl::desc("Size of a dynamic axis, once per axis"));
@@ -39,26 +39,30 @@ static bool parseBinding(llvm::StringRef text, ImportOptions &options) {
   if (!axis.empty() && isNumber &&
       options.bindings.emplace(axis.str(), value).second)
     return true;
-  llvm::errs() << "mpt-import: error: --bind " << text
-               << ": expected AXIS=SIZE with a size of 1 or more, each axis once\n";
+  llvm::errs()
+      << "mpt-import: error: --bind " << text
+      << ": expected AXIS=SIZE with a size of 1 or more, each axis once\n";
   return false;
 }
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   cl::HideUnrelatedOptions(category);
-  cl::ParseCommandLineOptions(argc, argv, "imports an ONNX model as an mpt graph\n");
+  cl::ParseCommandLineOptions(argc, argv,
+                              "imports an ONNX model as an mpt graph\n");
   ImportOptions options;
   options.addLoss = addLoss;
   for (const std::string &text : bind)
     if (!parseBinding(text, options))
       return 1;
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-  mlir::ScopedDiagnosticHandler printer(&context, [](mlir::Diagnostic &diagnostic) {
-    bool isError = diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error;
-    llvm::errs() << "mpt-import: " << (isError ? "error: " : "warning: ")
-                 << diagnostic << "\n";
-  });
+  mlir::ScopedDiagnosticHandler printer(
+      &context, [](mlir::Diagnostic &diagnostic) {
+        bool isError =
+            diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error;
+        llvm::errs() << "mpt-import: " << (isError ? "error: " : "warning: ")
+                     << diagnostic << "\n";
+      });
   auto model = importModel(&context, input, options);
   if (failed(model) || failed(writeModel(*model, output)))
     return 1;

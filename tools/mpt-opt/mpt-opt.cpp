@@ -12,6 +12,8 @@
 #include "mpt/Dialect/MPT/Analysis/TestPasses.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
+#include "mpt/Target/CPU/Package.h"
+#include "mpt/Target/CUDA/Package.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
@@ -19,6 +21,8 @@ int main(int argc, char **argv) {
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mpt::registerMPTPasses();
+  mpt::registerCPUPipeline();
+  mpt::registerCUDAPipeline();
   mpt::registerTestKernelModelPass();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "mpt optimizer driver\n", registry));

@@ -51,7 +51,7 @@ struct PointSeries {
 
 struct ProductSeries {
   std::string name, role;
-  int64_t m = 0, n = 0, k = 0, batch[2] = {1, 1};
+  int64_t m = 0, n = 0, k = 0, batch = 1;
   std::vector<Candidate> candidates;
   std::vector<PointSeries> points; // as Profiler's
 };
@@ -84,8 +84,6 @@ private:
     ProductMetrics metrics;
   };
   ProductSeries &seriesOf(const mpt_product_view &product);
-  void refuseNonfinite(const mpt_product_view &product,
-                       const ProductMetrics &metrics) const;
 
   ProfilerOptions options;
   std::string graphHash, engine;

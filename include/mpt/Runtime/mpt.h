@@ -143,7 +143,7 @@ mpt_status mpt_result_info(const mpt_package *package, int index,
    manifest's. Values of inputs and labels are checked (range, NaN, inf) before
    anything is copied. */
 mpt_status mpt_set_argument(mpt_package *package, const char *name,
-                            const void *data, mpt_dtype dtype, int rank,
+                            const void *data, int dtype, int rank,
                             const int64_t *shape);
 /* The argument's own memory, to be filled in place; counts as set. The next
    step checks its values. */

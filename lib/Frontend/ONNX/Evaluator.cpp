@@ -116,7 +116,22 @@ Shape broadcastStrides(ArrayRef<int64_t> from, ArrayRef<int64_t> to) {
 // Elementwise
 //===----------------------------------------------------------------------===//
 
-enum class Fn { Add, Sub, Mul, Div, Mod, Max, Min, EQ, LT, LE, GT, GE, And, Or };
+enum class Fn {
+  Add,
+  Sub,
+  Mul,
+  Div,
+  Mod,
+  Max,
+  Min,
+  EQ,
+  LT,
+  LE,
+  GT,
+  GE,
+  And,
+  Or
+};
 
 /// Integer result of `fn`, or an error on overflow and division by zero.
 Expected<int64_t> apply(Fn fn, int64_t a, int64_t b) {
@@ -198,11 +213,10 @@ double applyReal(Fn fn, double a, double b) {
   }
 }
 
-bool isPredicate(Fn fn) {
-  return fn >= Fn::EQ;
-}
+bool isPredicate(Fn fn) { return fn >= Fn::EQ; }
 
-Expected<HostTensor> binary(Fn fn, const HostTensor &lhs, const HostTensor &rhs) {
+Expected<HostTensor> binary(Fn fn, const HostTensor &lhs,
+                            const HostTensor &rhs) {
   if (lhs.dataType != rhs.dataType)
     return createStringError("expected operands of one type, found " +
                              dataTypeName(lhs.dataType) + " and " +
@@ -210,21 +224,24 @@ Expected<HostTensor> binary(Fn fn, const HostTensor &lhs, const HostTensor &rhs)
   auto shape = broadcastedShape(lhs.shape, rhs.shape);
   if (!shape)
     return shape.takeError();
-  auto result = make(
-      isPredicate(fn) ? int32_t(onnx::TensorProto::BOOL) : lhs.dataType, *shape);
+  auto result =
+      make(isPredicate(fn) ? int32_t(onnx::TensorProto::BOOL) : lhs.dataType,
+           *shape);
   if (!result)
     return result;
   Shape strides[] = {broadcastStrides(lhs.shape, *shape),
                      broadcastStrides(rhs.shape, *shape)};
-  Error error = forEach(*shape, strides, [&](int64_t at, ArrayRef<int64_t> from) {
-    if (lhs.isReal()) {
-      double value = applyReal(fn, lhs.reals[from[0]], rhs.reals[from[1]]);
-      return isPredicate(fn) ? store(*result, at, static_cast<int64_t>(value))
-                             : store(*result, at, value);
-    }
-    auto value = apply(fn, lhs.integers[from[0]], rhs.integers[from[1]]);
-    return value ? store(*result, at, *value) : value.takeError();
-  });
+  Error error =
+      forEach(*shape, strides, [&](int64_t at, ArrayRef<int64_t> from) {
+        if (lhs.isReal()) {
+          double value = applyReal(fn, lhs.reals[from[0]], rhs.reals[from[1]]);
+          return isPredicate(fn)
+                     ? store(*result, at, static_cast<int64_t>(value))
+                     : store(*result, at, value);
+        }
+        auto value = apply(fn, lhs.integers[from[0]], rhs.integers[from[1]]);
+        return value ? store(*result, at, *value) : value.takeError();
+      });
   if (error)
     return std::move(error);
   return result;
@@ -285,7 +302,8 @@ Expected<HostTensor> where(const Node &, Inputs inputs) {
     return std::move(error);
   const HostTensor &condition = *inputs[0], &yes = *inputs[1], &no = *inputs[2];
   if (yes.dataType != no.dataType || condition.isReal())
-    return createStringError("expected a BOOL condition and branches of one type");
+    return createStringError(
+        "expected a BOOL condition and branches of one type");
   auto inner = broadcastedShape(yes.shape, no.shape);
   if (!inner)
     return inner.takeError();
@@ -319,11 +337,13 @@ Expected<HostTensor> castTo(const HostTensor &from, int32_t type) {
       return store(result, at,
                    from.isReal() ? real : static_cast<double>(integer));
     if (type == onnx::TensorProto::BOOL)
-      return store(result, at, int64_t(from.isReal() ? real != 0 : integer != 0));
+      return store(result, at,
+                   int64_t(from.isReal() ? real != 0 : integer != 0));
     if (from.isReal() && !(std::fabs(real) < 0x1p63))
       return createStringError("integer overflow: the real number is no 64-bit "
                                "integer");
-    return store(result, at, from.isReal() ? static_cast<int64_t>(real) : integer);
+    return store(result, at,
+                 from.isReal() ? static_cast<int64_t>(real) : integer);
   };
   for (int64_t at = 0, end = from.size(); at < end; ++at)
     if (Error error = castOne(at))
@@ -383,10 +403,11 @@ Expected<HostTensor> view(const HostTensor &from, ArrayRef<int64_t> shape,
   auto result = make(from.dataType, shape);
   if (!result)
     return result;
-  llvm::cantFail(forEach(shape, {strides}, [&](int64_t at, ArrayRef<int64_t> o) {
-    result->set(at, from, offset + o[0]);
-    return Error::success();
-  }));
+  llvm::cantFail(
+      forEach(shape, {strides}, [&](int64_t at, ArrayRef<int64_t> o) {
+        result->set(at, from, offset + o[0]);
+        return Error::success();
+      }));
   return result;
 }
 
@@ -396,7 +417,8 @@ Expected<HostTensor> expand(const Node &, Inputs inputs) {
   auto shape = broadcastedShape(inputs[0]->shape, inputs[1]->integers);
   if (!shape)
     return shape.takeError();
-  return view(*inputs[0], *shape, broadcastStrides(inputs[0]->shape, *shape), 0);
+  return view(*inputs[0], *shape, broadcastStrides(inputs[0]->shape, *shape),
+              0);
 }
 
 Expected<HostTensor> transpose(const Node &node, Inputs inputs) {
@@ -443,8 +465,9 @@ Expected<HostTensor> concat(const Node &node, Inputs inputs) {
     if (part->shape.size() == shape.size())
       expected[*axis] = part->shape[*axis];
     if (part->shape != expected || part->dataType != inputs[0]->dataType)
-      return createStringError("inputs differ in type or in other dims than the "
-                               "concatenated one");
+      return createStringError(
+          "inputs differ in type or in other dims than the "
+          "concatenated one");
     shape[*axis] += part->shape[*axis];
   }
   auto result = make(inputs[0]->dataType, shape);
@@ -467,12 +490,14 @@ Expected<HostTensor> gather(const Node &node, Inputs inputs) {
   if (Error error = need(inputs, 2))
     return std::move(error);
   const HostTensor &data = *inputs[0], &ids = *inputs[1];
-  auto axis = normalizeAxis(Attributes(node).integer("axis", 0), data.shape.size());
+  auto axis =
+      normalizeAxis(Attributes(node).integer("axis", 0), data.shape.size());
   if (!axis)
     return axis.takeError();
   Shape shape(data.shape.begin(), data.shape.begin() + *axis);
   llvm::append_range(shape, ids.shape);
-  llvm::append_range(shape, ArrayRef<int64_t>(data.shape).drop_front(*axis + 1));
+  llvm::append_range(shape,
+                     ArrayRef<int64_t>(data.shape).drop_front(*axis + 1));
   auto result = make(data.dataType, shape);
   if (!result)
     return result;
@@ -493,7 +518,8 @@ Expected<HostTensor> gather(const Node &node, Inputs inputs) {
 Expected<HostTensor> range(const Node &, Inputs inputs) {
   if (Error error = need(inputs, 3))
     return std::move(error);
-  const HostTensor &start = *inputs[0], &limit = *inputs[1], &delta = *inputs[2];
+  const HostTensor &start = *inputs[0], &limit = *inputs[1],
+                   &delta = *inputs[2];
   if (start.isReal() || limit.isReal() || delta.isReal() || start.size() != 1 ||
       limit.size() != 1 || delta.size() != 1)
     return createStringError("expected integer scalars");
@@ -543,7 +569,8 @@ Expected<HostTensor> reduceProd(const Node &node, Inputs inputs) {
   if (!product)
     return product.takeError();
   bool keep = Attributes(node).integer("keepdims", 1);
-  HostTensor result(from.dataType, keep ? ArrayRef<int64_t>{1} : ArrayRef<int64_t>());
+  HostTensor result(from.dataType,
+                    keep ? ArrayRef<int64_t>{1} : ArrayRef<int64_t>());
   result.integers[0] = *product;
   return result;
 }

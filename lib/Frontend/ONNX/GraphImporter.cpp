@@ -8,9 +8,10 @@
 
 #include "GraphImporter.h"
 #include "Handlers.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "mpt/Numerics/Philox.h"
 #include "llvm/ADT/StringExtras.h"
-#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/Support/JSON.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -25,8 +26,9 @@ using Shape = SmallVector<int64_t>;
 std::string mpt::onnx_import::describeNode(const onnx::NodeProto &node,
                                            int64_t opset) {
   std::string name = !node.name().empty() ? "node '" + node.name() + "'"
-                     : node.output_size() ? "the node of '" + node.output(0) + "'"
-                                          : std::string("a node");
+                     : node.output_size()
+                         ? "the node of '" + node.output(0) + "'"
+                         : std::string("a node");
   std::string domain = node.domain().empty() ? "ai.onnx" : node.domain();
   return name + " (" + node.op_type() + ", domain " + domain + ", opset " +
          std::to_string(opset) + ")";
@@ -96,8 +98,9 @@ static bool isParameter(const FileTensor &tensor) {
 Error GraphImporter::addInitializers() {
   llvm::StringSet<> names;
   for (const FileTensor &tensor : model.initializers) {
-    if (tensor.name.empty())
-      return createStringError("an initializer has no name");
+    if (tensor.name.empty() || tensor.name == "__metadata__")
+      return createStringError("an initializer is named '" + tensor.name +
+                               "', which names no tensor");
     Entry entry;
     if (isParameter(tensor)) {
       Argument argument;
@@ -107,7 +110,8 @@ Error GraphImporter::addInitializers() {
       auto type = RankedTensorType::get(tensor.shape, builder.getF32Type());
       argument.value = entry.value = block->addArgument(type, location);
       if (!names.insert(argument.name).second)
-        return createStringError("two parameters are named '" + argument.name + "'");
+        return createStringError("two parameters are named '" + argument.name +
+                                 "'");
       arguments.push_back(std::move(argument));
     } else {
       entry.file = &tensor;
@@ -120,7 +124,8 @@ Error GraphImporter::addInitializers() {
 
 Expected<Shape> GraphImporter::boundShape(const onnx::ValueInfoProto &input) {
   Shape shape;
-  for (const auto &[d, dim] : llvm::enumerate(input.type().tensor_type().shape().dim())) {
+  for (const auto &[d, dim] :
+       llvm::enumerate(input.type().tensor_type().shape().dim())) {
     if (dim.value_case() == onnx::TensorShapeProto::Dimension::kDimValue) {
       if (dim.dim_value() < 1)
         return createStringError("input '" + input.name() + "': expected dim " +
@@ -207,9 +212,9 @@ Error GraphImporter::checkBindings() {
       for (const auto &entry : boundAxes)
         known.push_back(entry.getKey().str());
       llvm::sort(known);
-      return createStringError("no dynamic axis is named '" + axis +
-                               "'; the model has " +
-                               (known.empty() ? "none" : llvm::join(known, ", ")));
+      return createStringError(
+          "no dynamic axis is named '" + axis + "'; the model has " +
+          (known.empty() ? "none" : llvm::join(known, ", ")));
     }
   return Error::success();
 }
@@ -221,6 +226,8 @@ Error GraphImporter::checkBindings() {
 Error GraphImporter::define(StringRef name, Entry entry) {
   if (name.empty()) // an output that nobody wants
     return Error::success();
+  if (!llvm::json::isUTF8(name))
+    return createStringError("the name of value '" + name + "' is not UTF-8");
   if (!values.try_emplace(name, std::move(entry)).second)
     return createStringError("value '" + name + "' is defined twice");
   return Error::success();
@@ -245,6 +252,23 @@ Error GraphImporter::collectNames() {
   for (const onnx::ValueInfoProto &output : model.outputs)
     used.insert(output.name());
   return Error::success();
+}
+
+bool GraphImporter::dependsOn(const onnx::NodeProto &node,
+                              const onnx::NodeProto &other) const {
+  SmallVector<const onnx::NodeProto *> open = {&node};
+  llvm::DenseSet<const onnx::NodeProto *> seen;
+  while (!open.empty()) {
+    const onnx::NodeProto *next = open.pop_back_val();
+    if (next == &other)
+      return true;
+    if (!seen.insert(next).second)
+      continue;
+    for (const std::string &name : next->input())
+      if (const onnx::NodeProto *producer = producers.lookup(name))
+        open.push_back(producer);
+  }
+  return false;
 }
 
 Error GraphImporter::importNode(const onnx::NodeProto &node) {
@@ -357,19 +381,19 @@ Error GraphImporter::restrictRange(Value ids, int64_t count,
                                    std::optional<int64_t> ignoreIndex) {
   Argument *argument = argumentOf(ids);
   if (!argument || argument->kind == Kind::Parameter)
-    return createStringError("expected indices that are an input of the model or "
-                             "constants: computed ones cannot be checked before "
-                             "the step runs");
+    return createStringError(
+        "expected indices that are an input of the model or "
+        "constants: computed ones cannot be checked before "
+        "the step runs");
   auto &range = argument->range;
   range = range ? std::pair(std::max<int64_t>(range->first, 0),
                             std::min(range->second, count))
                 : std::pair(int64_t(0), count);
   if (ignoreIndex) {
     if (argument->ignoreIndex && *argument->ignoreIndex != *ignoreIndex)
-      return createStringError("input '" + argument->name +
-                               "' has two ignore indices, " +
-                               Twine(*argument->ignoreIndex) + " and " +
-                               Twine(*ignoreIndex));
+      return createStringError(
+          "input '" + argument->name + "' has two ignore indices, " +
+          Twine(*argument->ignoreIndex) + " and " + Twine(*ignoreIndex));
     argument->ignoreIndex = ignoreIndex;
     argument->kind = Kind::Label;
   }
@@ -384,8 +408,9 @@ static Value rngArgument(std::optional<size_t> &slot, StringRef name,
     Argument argument;
     argument.name = name.str();
     argument.kind = Kind::Rng;
-    argument.value = block->addArgument(
-        RankedTensorType::get({}, builder.getI64Type()), builder.getUnknownLoc());
+    argument.value =
+        block->addArgument(RankedTensorType::get({}, builder.getI64Type()),
+                           builder.getUnknownLoc());
     slot = arguments.size();
     arguments.push_back(std::move(argument));
   }
@@ -408,8 +433,8 @@ Expected<Value> GraphImporter::crossEntropy(Value logits, Value labels,
       targets.getDimSize(0) != scores.getDimSize(0)) {
     std::string found;
     llvm::raw_string_ostream(found) << scores << " and " << targets;
-    return createStringError("expected scores [N, C] and integer labels [N], found " +
-                             found);
+    return createStringError(
+        "expected scores [N, C] and integer labels [N], found " + found);
   }
   if (Error error = restrictRange(labels, scores.getDimSize(1), ignoreIndex))
     return std::move(error);
@@ -428,8 +453,8 @@ Expected<Value> GraphImporter::crossEntropy(Value logits, Value labels,
 /// The one output of `outputs` that `isIt` accepts, the one named `name` where
 /// there are several; null if there is none.
 template <typename Predicate>
-static Value pick(ArrayRef<std::pair<std::string, Value>> outputs, StringRef name,
-                  Predicate isIt) {
+static Value pick(ArrayRef<std::pair<std::string, Value>> outputs,
+                  StringRef name, Predicate isIt) {
   Value only;
   unsigned count = 0;
   for (const auto &[outputName, value] : outputs) {
@@ -450,8 +475,9 @@ Expected<Value> GraphImporter::addLabels(Value logits) {
   int64_t classes = shape.back();
   int64_t rows = typeOf(logits).getNumElements() / classes;
   if (values.count("labels"))
-    return createStringError("--loss adds an argument 'labels', but the model has a "
-                             "value of that name");
+    return createStringError(
+        "--loss adds an argument 'labels', but the model has a "
+        "value of that name");
   Argument argument;
   argument.name = "labels";
   argument.value = block->addArgument(
@@ -483,8 +509,9 @@ Error GraphImporter::addResults() {
   if (!loss && options.addLoss) {
     Value logits = pick(outputs, "logits", isLogits);
     if (!logits)
-      return createStringError("--loss: expected an output 'logits', or one f32 "
-                               "output of rank 2 or more");
+      return createStringError(
+          "--loss: expected an output 'logits', or one f32 "
+          "output of rank 2 or more");
     auto added = addLabels(logits);
     if (!added)
       return added.takeError();
@@ -493,7 +520,8 @@ Error GraphImporter::addResults() {
   if (loss)
     outputs = {{"loss", loss}};
   if (outputs.empty())
-    return createStringError("the model has no output that depends on its inputs");
+    return createStringError(
+        "the model has no output that depends on its inputs");
   SmallVector<Value> returned;
   for (auto &[name, value] : outputs)
     returned.push_back(value);
@@ -512,12 +540,14 @@ Error GraphImporter::addResults() {
 Error GraphImporter::checkDropouts() {
   if (!seedArgument || inactiveDropouts.empty())
     return Error::success();
-  return createStringError(
-      "node '" + inactiveDropouts.front() +
-      "' (Dropout) has no training_mode input, which ONNX defines as the identity, "
-      "while other Dropout nodes of the model are active: the exporter lost it; "
-      "export with attn_implementation=\"eager\", as mpt.export(model, batch) in "
-      "Python does");
+  return createStringError("node '" + inactiveDropouts.front() +
+                           "' (Dropout) has no training_mode input, which ONNX "
+                           "defines as the identity, "
+                           "while other Dropout nodes of the model are active: "
+                           "the exporter lost it; "
+                           "export with attn_implementation=\"eager\", as "
+                           "mpt.export(model, batch) in "
+                           "Python does");
 }
 
 /// Exporters meant for inference merge parameters that are equal when they run:
@@ -535,15 +565,18 @@ Error GraphImporter::checkMergedParameters() {
   for (auto &[parameter, list] : uses) {
     const VectorUse *first = list.front();
     for (const VectorUse *other : llvm::drop_begin(list)) {
-      bool sameLayer = other->role == first->role && other->layer == first->layer;
+      bool sameLayer =
+          other->role == first->role && other->layer == first->layer;
       if (sameLayer && (!first->layer.empty() || sharesWeights))
         continue;
       return createStringError(
-          "parameter '" + parameterOf(parameter)->name + "' is the " + first->role +
-          " at node '" + first->node + "' and the " + other->role + " at node '" +
-          other->node + "' (" + Twine(list.size()) +
+          "parameter '" + parameterOf(parameter)->name + "' is the " +
+          first->role + " at node '" + first->node + "' and the " +
+          other->role + " at node '" + other->node + "' (" +
+          Twine(list.size()) +
           " uses), layers whose weights are not shared: the exporter merged "
-          "parameters that were equal, and the wrong ones would be trained; export "
+          "parameters that were equal, and the wrong ones would be trained; "
+          "export "
           "the model with mpt.export(model, batch) in Python, or with "
           "torch.onnx.export(..., dynamo=True, optimize=False)");
     }
@@ -560,7 +593,8 @@ Error GraphImporter::assignDropoutIds() {
     if (!isNew)
       return createStringError("dropouts '" + getStableName(owner->second) +
                                "' and '" + name + "' have names of one hash (" +
-                               Twine(id) + "): they would draw one mask; rename a "
+                               Twine(id) +
+                               "): they would draw one mask; rename a "
                                "module");
     builder.setInsertionPoint(op);
     op.getIdMutable().assign(
@@ -579,10 +613,12 @@ static DictionaryAttr describe(const Argument &argument, Builder &builder) {
   list.append(kNameAttr, builder.getStringAttr(argument.name));
   list.append(kKindAttr, KindAttr::get(builder.getContext(), argument.kind));
   if (argument.range)
-    list.append(kRangeAttr, builder.getDenseI64ArrayAttr(
-                                {argument.range->first, argument.range->second}));
+    list.append(kRangeAttr,
+                builder.getDenseI64ArrayAttr(
+                    {argument.range->first, argument.range->second}));
   if (argument.ignoreIndex)
-    list.append(kIgnoreIndexAttr, builder.getI64IntegerAttr(*argument.ignoreIndex));
+    list.append(kIgnoreIndexAttr,
+                builder.getI64IntegerAttr(*argument.ignoreIndex));
   return list.getDictionary(builder.getContext());
 }
 
@@ -610,22 +646,24 @@ Error GraphImporter::finishSignature(std::vector<ParameterValue> &parameters) {
     }
   if (unusedCount)
     emitWarning(builder.getUnknownLoc())
-        << unusedCount << " parameter(s) do not reach the outputs and are left out, "
+        << unusedCount
+        << " parameter(s) do not reach the outputs and are left out, "
         << "first '" << unused << "'";
 
   unsigned before = block->getNumArguments();
   SmallVector<Attribute> argumentAttrs, resultAttrs;
   SmallVector<Type> resultTypes;
   for (Argument *argument : ordered) {
-    Value value = block->addArgument(argument->value.getType(),
-                                     builder.getUnknownLoc());
+    Value value =
+        block->addArgument(argument->value.getType(), builder.getUnknownLoc());
     argument->value.replaceAllUsesWith(value);
     argumentAttrs.push_back(describe(*argument, builder));
     if (argument->kind == Kind::Parameter)
-      parameters.push_back({argument->name,
-                            std::vector<int64_t>(argument->initializer->shape.begin(),
-                                                 argument->initializer->shape.end()),
-                            argument->initializer->bytes});
+      parameters.push_back(
+          {argument->name,
+           std::vector<int64_t>(argument->initializer->shape.begin(),
+                                argument->initializer->shape.end()),
+           argument->initializer->bytes});
   }
   block->eraseArguments(0, before);
   for (auto &[name, value] : results)

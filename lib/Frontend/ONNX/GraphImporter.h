@@ -22,7 +22,7 @@ constexpr int64_t kMinOpset = 17, kMaxOpset = 23;
 
 /// What an ONNX value name stands for: a tensor of the graph, or a constant.
 struct Entry {
-  mlir::Value value;                          // of a constant: once it is needed
+  mlir::Value value; // of a constant: once it is needed
   std::shared_ptr<const HostTensor> constant; // null for a tensor of the graph
   const FileTensor *file = nullptr;           // a constant not read yet
 };
@@ -86,8 +86,8 @@ public:
   mlir::Value rngSeed();
   mlir::Value rngStep();
   /// Adds mean cross entropy over the last dim of `logits`.
-  llvm::Expected<mlir::Value> crossEntropy(mlir::Value logits, mlir::Value labels,
-                                           int64_t ignoreIndex);
+  llvm::Expected<mlir::Value>
+  crossEntropy(mlir::Value logits, mlir::Value labels, int64_t ignoreIndex);
   const std::string &currentScope() const { return scope; }
 
 private:
@@ -100,6 +100,9 @@ private:
   boundShape(const onnx::ValueInfoProto &input);
   llvm::Error checkBindings();
   llvm::Error collectNames();
+  /// Whether `node` needs an output of `other`, through any number of nodes.
+  bool dependsOn(const onnx::NodeProto &node,
+                 const onnx::NodeProto &other) const;
   llvm::Error importNode(const onnx::NodeProto &node);
   llvm::Error dispatch(const onnx::NodeProto &node);
   llvm::Error define(llvm::StringRef name, Entry entry);

@@ -33,8 +33,8 @@ public:
   llvm::ArrayRef<int64_t> shape(int index) const;
   int64_t rank(int index) const { return shape(index).size(); }
   /// Integers of a constant input, or an error that says what it is for.
-  llvm::Expected<llvm::SmallVector<int64_t>> integers(int index,
-                                                      llvm::StringRef what) const;
+  llvm::Expected<llvm::SmallVector<int64_t>>
+  integers(int index, llvm::StringRef what) const;
   llvm::Error expectInputs(int low, int high) const;
   /// Fails if optional output `index` and later ones are used.
   llvm::Error expectOutputs(int count) const;

@@ -39,8 +39,8 @@ Value scalarConstant(NodeContext &node, int index) {
   const HostTensor *constant = node.constant(index);
   if (!constant || constant->size() == 0)
     return nullptr;
-  auto attribute =
-      dyn_cast_or_null<SplatElementsAttr>(toAttribute(*constant, node.importer.builder.getContext()));
+  auto attribute = dyn_cast_or_null<SplatElementsAttr>(
+      toAttribute(*constant, node.importer.builder.getContext()));
   if (!attribute)
     return nullptr;
   auto type = RankedTensorType::get({}, attribute.getElementType());
@@ -87,8 +87,8 @@ Error checkElements(ArrayRef<Value> values, Type expected) {
     if (typeOf(value).getElementType() != expected) {
       std::string found;
       llvm::raw_string_ostream stream(found);
-      stream << "expected operands of type " << expected << ", found operand " << i
-             << " of type " << value.getType();
+      stream << "expected operands of type " << expected << ", found operand "
+             << i << " of type " << value.getType();
       return createStringError(found);
     }
   return Error::success();
@@ -166,8 +166,8 @@ Error mpt::onnx_import::importElementwise(NodeContext &node, StringRef opName,
   if (!operands)
     return operands.takeError();
   OpBuilder &builder = node.importer.builder;
-  if (Error error = checkElements(operands->values,
-                                  elementType(builder, operandElement)))
+  if (Error error =
+          checkElements(operands->values, elementType(builder, operandElement)))
     return error;
   OperationState state(node.importer.location, opName);
   state.addOperands(operands->values);
@@ -368,7 +368,7 @@ Error mpt::onnx_import::importCastLike(NodeContext &node) {
   if (!like)
     return like.takeError();
   Type element = typeOf(*like).getElementType();
-  return castInput(node, element.isF32()          ? onnx::TensorProto::FLOAT
+  return castInput(node, element.isF32()         ? onnx::TensorProto::FLOAT
                          : element.isInteger(64) ? onnx::TensorProto::INT64
                          : element.isInteger(32) ? onnx::TensorProto::INT32
                                                  : onnx::TensorProto::BOOL);
@@ -392,11 +392,12 @@ Error mpt::onnx_import::importDropout(NodeContext &node) {
       return createStringError("expected a constant scalar for " +
                                llvm::Twine(i == 1 ? "ratio" : "training_mode"));
   const HostTensor *ratioInput = node.constant(1), *mode = node.constant(2);
-  double ratio = ratioInput ? ratioInput->reals.empty() ? -1 : ratioInput->reals[0]
-                            : 0.5;
+  double ratio =
+      ratioInput ? ratioInput->reals.empty() ? -1 : ratioInput->reals[0] : 0.5;
   if (!(ratio >= 0 && ratio < 1))
-    return createStringError("expected a floating-point ratio in [0, 1), found " +
-                             std::to_string(ratio));
+    return createStringError(
+        "expected a floating-point ratio in [0, 1), found " +
+        std::to_string(ratio));
   bool training = mode && !mode->integers.empty() && mode->integers[0] != 0;
   if (!mode && ratio > 0)
     importer.inactiveDropouts.push_back(node.node.name());
@@ -405,7 +406,8 @@ Error mpt::onnx_import::importDropout(NodeContext &node) {
   // The id is the hash of the op's name, which is not known yet.
   Value id = ConstantOp::scalarInt(importer.builder, importer.location, 0);
   float keep = 1.0f - static_cast<float>(ratio);
-  Value y = importer.create<DropoutOp>(*x, importer.rngSeed(), importer.rngStep(),
-                                       id, importer.builder.getF32FloatAttr(keep));
+  Value y =
+      importer.create<DropoutOp>(*x, importer.rngSeed(), importer.rngStep(), id,
+                                 importer.builder.getF32FloatAttr(keep));
   return node.define(0, y);
 }

@@ -40,7 +40,8 @@ static Factor withoutTranspose(Value value) {
   auto op = value.getDefiningOp<TransposeOp>();
   if (!op)
     return {value};
-  Shape swapped = llvm::to_vector(llvm::seq<int64_t>(0, op.getPermutation().size()));
+  Shape swapped =
+      llvm::to_vector(llvm::seq<int64_t>(0, op.getPermutation().size()));
   if (swapped.size() < 2)
     return {value};
   std::swap(swapped[swapped.size() - 1], swapped[swapped.size() - 2]);
@@ -68,11 +69,12 @@ static Expected<Value> buildProduct(NodeContext &node, Value lhs, Value rhs) {
   GraphImporter &importer = node.importer;
   ArrayRef<int64_t> left = shapeOf(lhs), right = shapeOf(rhs);
   if (left.size() < 2 || right.size() < 2)
-    return createStringError("expected operands of rank 2 or more, found ranks " +
-                             Twine(left.size()) + " and " + Twine(right.size()));
+    return createStringError(
+        "expected operands of rank 2 or more, found ranks " +
+        Twine(left.size()) + " and " + Twine(right.size()));
   if (left.back() != right[right.size() - 2])
-    return createStringError("inner dims differ: " + Twine(left.back()) + " and " +
-                             Twine(right[right.size() - 2]));
+    return createStringError("inner dims differ: " + Twine(left.back()) +
+                             " and " + Twine(right[right.size() - 2]));
   if (right.size() > 2) { // one batch shape for both
     auto batch = broadcastedShape(left.drop_back(2), right.drop_back(2));
     if (!batch)
@@ -111,7 +113,8 @@ Error mpt::onnx_import::importMatMul(NodeContext &node) {
 static Value scaled(GraphImporter &importer, Value value, float factor) {
   if (factor == 1.0f)
     return value;
-  Value scalar = ConstantOp::scalar(importer.builder, importer.location, factor);
+  Value scalar =
+      ConstantOp::scalar(importer.builder, importer.location, factor);
   return importer.create<MulOp>(value, scalar);
 }
 
@@ -151,7 +154,8 @@ Error mpt::onnx_import::importGemm(NodeContext &node) {
     importer.vectorUses.push_back({operands[2], "bias of a product",
                                    weight ? weight->name : std::string(),
                                    node.node.name()});
-  Value addend = scaled(importer, operands[2], node.attributes.real("beta", 1.0f));
+  Value addend =
+      scaled(importer, operands[2], node.attributes.real("beta", 1.0f));
   return node.define(0, importer.create<AddOp>(y, addend));
 }
 
@@ -166,8 +170,9 @@ static Error expectLastAxis(const NodeContext &node, int64_t otherwise) {
   if (!axis)
     return axis.takeError();
   if (*axis != node.rank(0) - 1)
-    return createStringError("expected the last axis (" + Twine(node.rank(0) - 1) +
-                             "), found axis " + Twine(*axis));
+    return createStringError("expected the last axis (" +
+                             Twine(node.rank(0) - 1) + "), found axis " +
+                             Twine(*axis));
   return Error::success();
 }
 
@@ -207,8 +212,8 @@ Error mpt::onnx_import::importLayerNormalization(NodeContext &node) {
     bias = importer.constant(DenseElementsAttr::get(vector, 0.0f));
   }
   if (gain->getType() != vector || bias.getType() != vector)
-    return createStringError("expected scale and bias of shape [" + Twine(columns) +
-                             "]");
+    return createStringError("expected scale and bias of shape [" +
+                             Twine(columns) + "]");
   auto record = [&](Value value, const char *role) {
     if (importer.parameterOf(value))
       importer.vectorUses.push_back(
@@ -239,8 +244,8 @@ Error mpt::onnx_import::importSoftmaxCrossEntropyLoss(NodeContext &node) {
     return createStringError("class weights are not supported");
   std::string reduction = node.attributes.string("reduction", "mean");
   if (reduction != "mean")
-    return createStringError("expected reduction = \"mean\", found \"" + reduction +
-                             "\"");
+    return createStringError("expected reduction = \"mean\", found \"" +
+                             reduction + "\"");
   auto logits = node.real(0), labels = node.value(1);
   if (!logits)
     return llvm::joinErrors(logits.takeError(), labels.takeError());
@@ -250,8 +255,8 @@ Error mpt::onnx_import::importSoftmaxCrossEntropyLoss(NodeContext &node) {
     return createStringError("expected scores [N, C] of rank 2, found rank " +
                              Twine(node.rank(0)));
   // Without the attribute no label is ignored: -1 is no valid label either way.
-  auto loss = node.importer.crossEntropy(*logits, *labels,
-                                         node.attributes.integer("ignore_index", -1));
+  auto loss = node.importer.crossEntropy(
+      *logits, *labels, node.attributes.integer("ignore_index", -1));
   if (!loss)
     return loss.takeError();
   return node.define(0, *loss);

@@ -2,8 +2,9 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Views of the graph's own tensors. Their index inputs are constants by the time
-// a handler sees them; indexing by constants becomes slices and transposes.
+// Views of the graph's own tensors. Their index inputs are constants by the
+// time a handler sees them; indexing by constants becomes slices and
+// transposes.
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,8 +21,9 @@ using llvm::Twine;
 using Shape = SmallVector<int64_t>;
 
 Error mpt::onnx_import::importConstantOnly(NodeContext &node) {
-  return createStringError("expected constant inputs; the op is only folded, not "
-                           "computed on tensors of the graph");
+  return createStringError(
+      "expected constant inputs; the op is only folded, not "
+      "computed on tensors of the graph");
 }
 
 Error mpt::onnx_import::importConstant(NodeContext &node) {
@@ -76,8 +78,8 @@ Error mpt::onnx_import::importShape(NodeContext &node) {
   };
   int64_t start = clamp(node.attributes.integer("start", 0));
   int64_t end = clamp(node.attributes.integer("end", rank));
-  return node.define(0, HostTensor::ofIntegers(
-                            shape.slice(start, std::max<int64_t>(end - start, 0))));
+  return node.define(0, HostTensor::ofIntegers(shape.slice(
+                            start, std::max<int64_t>(end - start, 0))));
 }
 
 Error mpt::onnx_import::importSize(NodeContext &node) {
@@ -257,8 +259,9 @@ static Expected<HostTensor> checkedIds(const HostTensor &ids, int64_t rows) {
   HostTensor checked = ids;
   for (int64_t &id : checked.integers) {
     if (id < -rows || id >= rows)
-      return createStringError("index " + Twine(id) + " is out of range: expected [" +
-                               Twine(-rows) + ", " + Twine(rows) + ")");
+      return createStringError("index " + Twine(id) +
+                               " is out of range: expected [" + Twine(-rows) +
+                               ", " + Twine(rows) + ")");
     id = id < 0 ? id + rows : id;
   }
   return checked;
@@ -294,8 +297,9 @@ Error mpt::onnx_import::importGather(NodeContext &node) {
   if (!data)
     return data.takeError();
   int64_t rows = node.shape(0)[*axis];
-  bool isTable = node.rank(0) == 2 && *axis == 0 &&
-                 cast<RankedTensorType>(data->getType()).getElementType().isF32();
+  bool isTable =
+      node.rank(0) == 2 && *axis == 0 &&
+      cast<RankedTensorType>(data->getType()).getElementType().isF32();
   if (const HostTensor *constant = node.constant(1)) {
     auto ids = checkedIds(*constant, rows);
     if (!ids)
@@ -304,7 +308,8 @@ Error mpt::onnx_import::importGather(NodeContext &node) {
       return createStringError("expected at least one index");
     if (!isTable || !importer.parameterOf(*data))
       return gatherAsSlice(node, *data, *axis, *ids);
-    Value value = importer.constant(toAttribute(*ids, importer.builder.getContext()));
+    Value value =
+        importer.constant(toAttribute(*ids, importer.builder.getContext()));
     return node.define(0, importer.create<GatherOp>(*data, value));
   }
   auto ids = node.value(1);
@@ -312,8 +317,9 @@ Error mpt::onnx_import::importGather(NodeContext &node) {
     return ids.takeError();
   Type element = cast<RankedTensorType>(ids->getType()).getElementType();
   if (!isTable || !(element.isInteger(64) || element.isInteger(32)))
-    return createStringError("expected rows of an f32 table [V, H] by axis 0 and "
-                             "integer indices");
+    return createStringError(
+        "expected rows of an f32 table [V, H] by axis 0 and "
+        "integer indices");
   if (Error error = importer.restrictRange(*ids, rows, std::nullopt))
     return error;
   return node.define(0, importer.create<GatherOp>(*data, *ids));
@@ -328,7 +334,8 @@ struct IndexView {
 };
 
 /// Finds the view that the flat offsets `at` (of shape `shape`) form.
-std::optional<IndexView> matchView(ArrayRef<int64_t> at, ArrayRef<int64_t> shape) {
+std::optional<IndexView> matchView(ArrayRef<int64_t> at,
+                                   ArrayRef<int64_t> shape) {
   IndexView view;
   view.base = at.front();
   Shape own = stridesOf(shape);
@@ -349,16 +356,17 @@ std::optional<IndexView> matchView(ArrayRef<int64_t> at, ArrayRef<int64_t> shape
 
 /// Flat row-major offsets, over the first `depth` dims of `shape`, that index
 /// tuples name.
-static Expected<Shape> flatOffsets(const HostTensor &indices, ArrayRef<int64_t> shape,
-                                   int64_t depth) {
+static Expected<Shape> flatOffsets(const HostTensor &indices,
+                                   ArrayRef<int64_t> shape, int64_t depth) {
   Shape strides = stridesOf(shape.take_front(depth)), flat;
   for (int64_t i = 0; i + depth <= indices.size(); i += depth) {
     int64_t at = 0;
     for (int64_t d = 0; d < depth; ++d) {
       int64_t id = indices.integers[i + d];
       if (id < -shape[d] || id >= shape[d])
-        return createStringError("index " + Twine(id) + " is out of range for dim " +
-                                 Twine(d) + " of size " + Twine(shape[d]));
+        return createStringError("index " + Twine(id) +
+                                 " is out of range for dim " + Twine(d) +
+                                 " of size " + Twine(shape[d]));
       at += (id < 0 ? id + shape[d] : id) * strides[d];
     }
     flat.push_back(at);
@@ -416,12 +424,14 @@ Error mpt::onnx_import::importGatherND(NodeContext &node) {
   const HostTensor *indices = node.constant(1);
   if (!indices || indices->isReal() || indices->shape.empty() ||
       indices->size() == 0)
-    return createStringError("expected constant integer indices of rank 1 or more");
+    return createStringError(
+        "expected constant integer indices of rank 1 or more");
   ArrayRef<int64_t> outer = ArrayRef(indices->shape).drop_back();
   int64_t depth = indices->shape.back();
   if (depth < 1 || depth > node.rank(0))
-    return createStringError("expected index tuples of 1 to " + Twine(node.rank(0)) +
-                             " components, found " + Twine(depth));
+    return createStringError("expected index tuples of 1 to " +
+                             Twine(node.rank(0)) + " components, found " +
+                             Twine(depth));
   auto flat = flatOffsets(*indices, node.shape(0), depth);
   if (!flat)
     return flat.takeError();
@@ -431,7 +441,8 @@ Error mpt::onnx_import::importGatherND(NodeContext &node) {
   Value result;
   auto view = matchView(*flat, outer);
   if (!view || !emitView(node, *data, *view, outer, depth, result))
-    return createStringError("expected indices that select a slice, a transpose or "
-                             "a broadcast of the input");
+    return createStringError(
+        "expected indices that select a slice, a transpose or "
+        "a broadcast of the input");
   return node.define(0, result);
 }

@@ -57,8 +57,9 @@ void HostTensor::set(int64_t to, const HostTensor &other, int64_t from) {
 }
 
 bool HostTensor::isAll(int64_t value) const {
-  return isReal() ? llvm::all_of(reals, [&](double v) { return v == value; })
-                  : llvm::all_of(integers, [&](int64_t v) { return v == value; });
+  return isReal()
+             ? llvm::all_of(reals, [&](double v) { return v == value; })
+             : llvm::all_of(integers, [&](int64_t v) { return v == value; });
 }
 
 namespace {
@@ -79,9 +80,8 @@ Expected<HostTensor> mpt::onnx_import::toHostTensor(const FileTensor &tensor) {
   host.dataType = tensor.dataType;
   host.shape = tensor.shape;
   if (static_cast<int64_t>(tensor.bytes.size()) / 8 > kMaxConstantElements)
-    return createStringError("constant '" + tensor.name +
-                             "' is too large: " + Twine(tensor.bytes.size()) +
-                             " bytes");
+    return createStringError("constant '" + tensor.name + "' is too large: " +
+                             Twine(tensor.bytes.size()) + " bytes");
   switch (tensor.dataType) {
   case onnx::TensorProto::FLOAT:
     readAll<float>(tensor.bytes, host.reals);
@@ -124,18 +124,19 @@ mlir::ElementsAttr mpt::onnx_import::toAttribute(const HostTensor &tensor,
   };
   switch (tensor.dataType) {
   case onnx::TensorProto::FLOAT:
-    return make(builder.getF32Type(),
-                [](double v) { return static_cast<float>(v); }, tensor.reals);
+    return make(
+        builder.getF32Type(), [](double v) { return static_cast<float>(v); },
+        tensor.reals);
   case onnx::TensorProto::INT64:
-    return make(builder.getI64Type(), [](int64_t v) { return v; },
-                tensor.integers);
+    return make(
+        builder.getI64Type(), [](int64_t v) { return v; }, tensor.integers);
   case onnx::TensorProto::INT32:
-    return make(builder.getI32Type(),
-                [](int64_t v) { return static_cast<int32_t>(v); },
-                tensor.integers);
+    return make(
+        builder.getI32Type(), [](int64_t v) { return static_cast<int32_t>(v); },
+        tensor.integers);
   case onnx::TensorProto::BOOL:
-    return make(builder.getI1Type(), [](int64_t v) { return v != 0; },
-                tensor.integers);
+    return make(
+        builder.getI1Type(), [](int64_t v) { return v != 0; }, tensor.integers);
   default:
     return {};
   }
@@ -172,7 +173,8 @@ std::string Attributes::string(StringRef name, StringRef otherwise) const {
 }
 std::optional<SmallVector<int64_t>> Attributes::integers(StringRef name) const {
   if (const auto *attribute = find(name))
-    return SmallVector<int64_t>(attribute->ints().begin(), attribute->ints().end());
+    return SmallVector<int64_t>(attribute->ints().begin(),
+                                attribute->ints().end());
   return std::nullopt;
 }
 
@@ -182,10 +184,10 @@ std::optional<SmallVector<int64_t>> Attributes::integers(StringRef name) const {
 
 namespace {
 std::string show(ArrayRef<int64_t> values) {
-  return "[" + llvm::join(llvm::map_range(values, [](int64_t v) {
-                            return std::to_string(v);
-                          }),
-                          ", ") +
+  return "[" +
+         llvm::join(llvm::map_range(
+                        values, [](int64_t v) { return std::to_string(v); }),
+                    ", ") +
          "]";
 }
 } // namespace
@@ -206,13 +208,15 @@ mpt::onnx_import::reshapedShape(ArrayRef<int64_t> from, ArrayRef<int64_t> to,
   for (auto [d, size] : llvm::enumerate(shape)) {
     if (size == 0 && !allowZero) {
       if (d >= from.size())
-        return createStringError("shape " + show(to) + " copies dim " + Twine(d) +
-                                 ", but the input has shape " + show(from));
+        return createStringError("shape " + show(to) + " copies dim " +
+                                 Twine(d) + ", but the input has shape " +
+                                 show(from));
       size = from[d];
     }
     if (size < -1 || (size == -1 && unknown >= 0))
-      return createStringError("shape " + show(to) +
-                               ": expected sizes of 0 or more and at most one -1");
+      return createStringError(
+          "shape " + show(to) +
+          ": expected sizes of 0 or more and at most one -1");
     if (size == -1)
       unknown = d;
     else
@@ -225,14 +229,16 @@ mpt::onnx_import::reshapedShape(ArrayRef<int64_t> from, ArrayRef<int64_t> to,
     return rest.takeError();
   bool fits = unknown < 0 ? *total == *rest : *rest != 0 && *total % *rest == 0;
   if (!fits)
-    return createStringError("cannot reshape " + show(from) + " to " + show(to));
+    return createStringError("cannot reshape " + show(from) + " to " +
+                             show(to));
   if (unknown >= 0)
     shape[unknown] = *total / *rest;
   return shape;
 }
 
 Expected<SmallVector<int64_t>>
-mpt::onnx_import::unsqueezedShape(ArrayRef<int64_t> from, ArrayRef<int64_t> axes) {
+mpt::onnx_import::unsqueezedShape(ArrayRef<int64_t> from,
+                                  ArrayRef<int64_t> axes) {
   int64_t rank = from.size() + axes.size();
   SmallVector<bool> isNew(rank, false);
   for (int64_t axis : axes) {
@@ -264,8 +270,8 @@ mpt::onnx_import::squeezedShape(ArrayRef<int64_t> from,
     if (!normal)
       return normal.takeError();
     if (from[*normal] != 1)
-      return createStringError("cannot squeeze dim " + Twine(*normal) + " of shape " +
-                               show(from) + ": expected size 1");
+      return createStringError("cannot squeeze dim " + Twine(*normal) +
+                               " of shape " + show(from) + ": expected size 1");
     dropped[*normal] = true;
   }
   SmallVector<int64_t> shape;
@@ -276,7 +282,8 @@ mpt::onnx_import::squeezedShape(ArrayRef<int64_t> from,
 }
 
 Expected<SmallVector<int64_t>>
-mpt::onnx_import::broadcastedShape(ArrayRef<int64_t> lhs, ArrayRef<int64_t> rhs) {
+mpt::onnx_import::broadcastedShape(ArrayRef<int64_t> lhs,
+                                   ArrayRef<int64_t> rhs) {
   auto shape = mpt::broadcastShapes(lhs, rhs);
   if (!shape)
     return createStringError("shapes " + show(lhs) + " and " + show(rhs) +
@@ -286,7 +293,8 @@ mpt::onnx_import::broadcastedShape(ArrayRef<int64_t> lhs, ArrayRef<int64_t> rhs)
 
 Expected<SmallVector<int64_t>>
 mpt::onnx_import::permutationOf(const Attributes &attributes, int64_t rank) {
-  SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, rank));
+  SmallVector<int64_t> permutation =
+      llvm::to_vector(llvm::seq<int64_t>(0, rank));
   auto given = attributes.integers("perm");
   if (!given) {
     std::reverse(permutation.begin(), permutation.end());
@@ -344,8 +352,8 @@ mpt::onnx_import::sliceBounds(ArrayRef<int64_t> shape,
     };
     int64_t first = clamp(start), last = clamp(end);
     int64_t span = forward ? last - first : first - last;
-    uint64_t stride = forward ? static_cast<uint64_t>(step)
-                              : 0 - static_cast<uint64_t>(step);
+    uint64_t stride =
+        forward ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
     bounds.starts[*normal] = first;
     bounds.steps[*normal] = step;
     bounds.sizes[*normal] =

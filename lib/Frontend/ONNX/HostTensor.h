@@ -42,7 +42,8 @@ struct HostTensor {
 /// Reads the values of `tensor`.
 llvm::Expected<HostTensor> toHostTensor(const FileTensor &tensor);
 /// As a dense attribute; DOUBLE has none (null).
-mlir::ElementsAttr toAttribute(const HostTensor &tensor, mlir::MLIRContext *context);
+mlir::ElementsAttr toAttribute(const HostTensor &tensor,
+                               mlir::MLIRContext *context);
 
 /// Row-major strides of `shape`, in elements.
 llvm::SmallVector<int64_t> stridesOf(llvm::ArrayRef<int64_t> shape);
@@ -58,7 +59,8 @@ public:
   int64_t integer(llvm::StringRef name, int64_t otherwise) const;
   float real(llvm::StringRef name, float otherwise) const;
   std::string string(llvm::StringRef name, llvm::StringRef otherwise) const;
-  std::optional<llvm::SmallVector<int64_t>> integers(llvm::StringRef name) const;
+  std::optional<llvm::SmallVector<int64_t>>
+  integers(llvm::StringRef name) const;
 
 private:
   const onnx::NodeProto &node;
@@ -86,8 +88,9 @@ permutationOf(const Attributes &attributes, int64_t rank);
 struct SliceBounds {
   llvm::SmallVector<int64_t> starts, steps, sizes;
 };
-llvm::Expected<SliceBounds> sliceBounds(llvm::ArrayRef<int64_t> shape,
-                                        llvm::ArrayRef<const HostTensor *> inputs);
+llvm::Expected<SliceBounds>
+sliceBounds(llvm::ArrayRef<int64_t> shape,
+            llvm::ArrayRef<const HostTensor *> inputs);
 
 /// The output of a node on constant inputs (null: the input is absent).
 using Evaluator = llvm::Expected<HostTensor> (*)(

@@ -12,6 +12,7 @@
 #include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
+#include "llvm/Support/JSON.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -28,7 +29,8 @@ mpt::onnx_import::importModel(MLIRContext *context, StringRef path,
   context->loadDialect<func::FuncDialect, MPTDialect>();
   auto fail = [&](llvm::Error error) -> LogicalResult {
     return emitError(UnknownLoc::get(context))
-           << path << ": " << llvm::toString(std::move(error));
+           << path << ": "
+           << llvm::json::fixUTF8(llvm::toString(std::move(error)));
   };
   ImportedModel result;
   result.files = std::make_unique<MappedFiles>();
@@ -48,7 +50,8 @@ mpt::onnx_import::importModel(MLIRContext *context, StringRef path,
   passes.addPass(createCanonicalizerPass());
   passes.addPass(createCSEPass());
   if (failed(passes.run(*result.module)))
-    return fail(llvm::createStringError("the imported graph could not be brought "
-                                        "into canonical form"));
+    return fail(
+        llvm::createStringError("the imported graph could not be brought "
+                                "into canonical form"));
   return result;
 }

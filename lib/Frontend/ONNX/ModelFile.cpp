@@ -30,8 +30,8 @@ Expected<StringRef> MappedFiles::map(StringRef path) {
   if (!slot) {
     auto file = fs::openNativeFileForRead(path);
     if (!file)
-      return createStringError("cannot open '" + path + "': " +
-                               llvm::toString(file.takeError()));
+      return createStringError("cannot open '" + path +
+                               "': " + llvm::toString(file.takeError()));
     fs::file_status status;
     std::error_code error = fs::status(*file, status);
     if (!error && !fs::is_regular_file(status))
@@ -143,11 +143,12 @@ namespace tensor_field {
 constexpr uint32_t FloatData = 4, RawData = 9;
 } // namespace tensor_field
 
-template <typename Message> Error parse(StringRef bytes, Message &message,
-                                        const char *what) {
+template <typename Message>
+Error parse(StringRef bytes, Message &message, const char *what) {
   if (bytes.size() > INT32_MAX ||
       !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
-    return createStringError(llvm::Twine("not an ONNX model: malformed ") + what);
+    return createStringError(llvm::Twine("not an ONNX model: malformed ") +
+                             what);
   return Error::success();
 }
 
@@ -179,15 +180,17 @@ unsigned mpt::onnx_import::dataTypeBytes(int32_t dataType) {
   }
 }
 
-Expected<int64_t> mpt::onnx_import::countElements(llvm::ArrayRef<int64_t> shape) {
+Expected<int64_t>
+mpt::onnx_import::countElements(llvm::ArrayRef<int64_t> shape) {
   int64_t count = 1;
   for (int64_t size : shape) {
     if (size < 0)
       return createStringError("expected sizes of 0 or more, found " +
                                llvm::Twine(size));
     if (__builtin_mul_overflow(count, size, &count))
-      return createStringError("integer overflow: a shape has more than 2^63 - 1 "
-                               "elements");
+      return createStringError(
+          "integer overflow: a shape has more than 2^63 - 1 "
+          "elements");
   }
   return count;
 }
@@ -251,16 +254,18 @@ static Error checkSize(const FileTensor &tensor) {
     return createStringError("tensor '" + tensor.name +
                              "': integer overflow in its size");
   if (static_cast<uint64_t>(expected) != tensor.bytes.size())
-    return createStringError("tensor '" + tensor.name + "': expected " +
-                             llvm::Twine(expected) + " bytes of values, found " +
-                             llvm::Twine(tensor.bytes.size()));
+    return createStringError(
+        "tensor '" + tensor.name + "': expected " + llvm::Twine(expected) +
+        " bytes of values, found " + llvm::Twine(tensor.bytes.size()));
   return Error::success();
 }
 
-Expected<FileTensor> mpt::onnx_import::toFileTensor(const onnx::TensorProto &proto) {
+Expected<FileTensor>
+mpt::onnx_import::toFileTensor(const onnx::TensorProto &proto) {
   FileTensor tensor = describe(proto);
   if (proto.data_location() == onnx::TensorProto::EXTERNAL)
-    return createStringError("external data is only supported for initializers");
+    return createStringError(
+        "external data is only supported for initializers");
   if (proto.has_raw_data()) {
     tensor.storage = std::make_shared<std::string>(proto.raw_data());
   } else {
@@ -298,23 +303,25 @@ static Expected<StringRef> locateExternal(const onnx::TensorProto &proto,
     }
   }
   namespace path = llvm::sys::path;
-  bool climbs = llvm::any_of(
-      llvm::make_range(path::begin(location), path::end(location)),
-      [](StringRef part) { return part == ".."; });
+  bool climbs =
+      llvm::any_of(llvm::make_range(path::begin(location), path::end(location)),
+                   [](StringRef part) { return part == ".."; });
   if (location.empty() || path::is_absolute(location) || climbs ||
       StringRef(location).contains('\0'))
-    return fail("location '" + location +
-                "' leaves the model's directory; expected a relative path inside "
-                "it");
-  llvm::SmallString<256> directory(path::parent_path(modelPath)), full, realFull,
-      realDirectory;
+    return fail(
+        "location '" + location +
+        "' leaves the model's directory; expected a relative path inside "
+        "it");
+  llvm::SmallString<256> directory(path::parent_path(modelPath)), full,
+      realFull, realDirectory;
   if (directory.empty())
     directory = ".";
   full = directory;
   path::append(full, location);
   if (llvm::sys::fs::real_path(full, realFull))
     return fail("file '" + location + "' is missing beside the model");
-  if (std::error_code error = llvm::sys::fs::real_path(directory, realDirectory))
+  if (std::error_code error =
+          llvm::sys::fs::real_path(directory, realDirectory))
     return fail("directory cannot be resolved: " + error.message());
   StringRef prefix = realDirectory;
   prefix = prefix.rtrim('/');
@@ -325,8 +332,8 @@ static Expected<StringRef> locateExternal(const onnx::TensorProto &proto,
   if (!bytes)
     return fail("file '" + location +
                 "': " + llvm::toString(bytes.takeError()));
-  uint64_t size = length.value_or(bytes->size() - std::min<uint64_t>(
-                                                       *offset, bytes->size()));
+  uint64_t size = length.value_or(bytes->size() -
+                                  std::min<uint64_t>(*offset, bytes->size()));
   if (*offset > bytes->size() || size > bytes->size() - *offset)
     return fail("of " + llvm::Twine(size) + " bytes at offset " +
                 llvm::Twine(*offset) + " lies outside file '" + location +
@@ -342,8 +349,9 @@ static Expected<FileTensor> readInitializer(StringRef message, StringRef path,
   bool severalChunks = false;
   WireReader reader(message);
   for (Field field; reader.next(field);) {
-    bool located = field.type == Bytes && (field.number == tensor_field::RawData ||
-                                           field.number == tensor_field::FloatData);
+    bool located =
+        field.type == Bytes && (field.number == tensor_field::RawData ||
+                                field.number == tensor_field::FloatData);
     if (!located) {
       small.append(field.whole.data(), field.whole.size());
       continue;
@@ -381,7 +389,8 @@ static Expected<FileTensor> readInitializer(StringRef message, StringRef path,
 //===----------------------------------------------------------------------===//
 
 template <typename Message>
-static Error append(StringRef bytes, std::vector<Message> &list, const char *what) {
+static Error append(StringRef bytes, std::vector<Message> &list,
+                    const char *what) {
   return parse(bytes, list.emplace_back(), what);
 }
 
@@ -436,7 +445,8 @@ Expected<ModelFile> mpt::onnx_import::readModelFile(StringRef path,
       if (graph)
         return createStringError("not an ONNX model: it has two graphs");
       graph = field.bytes;
-    } else if (field.number == model_field::OpsetImport && field.type == Bytes) {
+    } else if (field.number == model_field::OpsetImport &&
+               field.type == Bytes) {
       onnx::OperatorSetIdProto opset;
       if (Error error = parse(field.bytes, opset, "opset import"))
         return error;
@@ -450,10 +460,10 @@ Expected<ModelFile> mpt::onnx_import::readModelFile(StringRef path,
     }
   }
   if (reader.isBad() || irVersion == 0 || !graph)
-    return createStringError(
-        "not an ONNX model or truncated: expected a complete ModelProto with an IR "
-        "version and a graph in its " +
-        llvm::Twine(bytes->size()) + " bytes");
+    return createStringError("not an ONNX model or truncated: expected a "
+                             "complete ModelProto with an IR "
+                             "version and a graph in its " +
+                             llvm::Twine(bytes->size()) + " bytes");
   if (Error error = readGraph(*graph, path, files, model))
     return error;
   return model;

@@ -12,11 +12,11 @@
 #define MPT_LIB_FRONTEND_ONNX_MODELFILE_H
 
 #include "mpt/Frontend/ONNX/Import.h"
+#include "onnx.pb.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/Error.h"
 #include "llvm/Support/FileSystem.h"
-#include "onnx.pb.h"
 
 namespace mpt::onnx_import {
 
@@ -31,7 +31,8 @@ private:
 };
 
 /// A tensor of the file. `bytes` are its values, little endian and row major,
-/// in a mapped file or, for a tensor that stores them as integers, in `storage`.
+/// in a mapped file or, for a tensor that stores them as integers, in
+/// `storage`.
 struct FileTensor {
   std::string name;
   int32_t dataType = 0; // onnx::TensorProto::DataType
@@ -51,7 +52,8 @@ struct ModelFile {
 
 /// Parses the model at `path`. External data may only lie in the model's own
 /// directory (after resolving links) and inside its file.
-llvm::Expected<ModelFile> readModelFile(llvm::StringRef path, MappedFiles &files);
+llvm::Expected<ModelFile> readModelFile(llvm::StringRef path,
+                                        MappedFiles &files);
 
 /// The values of an attribute's tensor, which is small and on the heap.
 llvm::Expected<FileTensor> toFileTensor(const onnx::TensorProto &proto);

@@ -74,8 +74,9 @@ SmallVector<Level> levelsOf(const onnx::NodeProto &node) {
   SmallVector<Level> levels;
   for (auto [i, path] : llvm::enumerate(paths))
     levels.push_back({withoutCallNumber(path),
-                      i < types.size() ? StringRef(types[i]).rsplit('.').second.str()
-                                       : std::string()});
+                      i < types.size()
+                          ? StringRef(types[i]).rsplit('.').second.str()
+                          : std::string()});
   return levels;
 }
 
@@ -112,10 +113,11 @@ Naming::Naming(const ModelFile &model) {
   // one that holds a complete task model.
   SmallVector<StringRef> parameters;
   for (const FileTensor &tensor : model.initializers)
-    if (tensor.dataType == onnx::TensorProto::FLOAT && !isAnonymous(tensor.name))
+    if (tensor.dataType == onnx::TensorProto::FLOAT &&
+        !isAnonymous(tensor.name))
       parameters.push_back(tensor.name);
-  StringRef common = parameters.empty() ? StringRef()
-                                        : firstComponent(parameters.front());
+  StringRef common =
+      parameters.empty() ? StringRef() : firstComponent(parameters.front());
   auto inCommon = [&](StringRef name) { return name.starts_with(common); };
   bool isCommon = !common.empty() && llvm::all_of(parameters, inCommon);
   if (isCommon && (common == "module." || common == "_orig_mod."))
@@ -212,7 +214,8 @@ Naming::pathOf(Operation *op,
       for (const std::string &alias : aliases.lookup(found->second))
         if (moduleOf(alias) == scope)
           return withoutBase(scope);
-      return withoutBase(moduleOf(found->second));
+      std::string path = moduleOf(found->second), shorter = withoutBase(path);
+      return shorter.empty() ? path : shorter;
     }
   }
   std::string path = withoutBase(scope);

@@ -42,8 +42,9 @@ public:
 
 private:
   std::string withoutBase(llvm::StringRef path) const;
-  std::string pathOf(mlir::Operation *op,
-                     const llvm::DenseMap<mlir::Value, std::string> &parameters);
+  std::string
+  pathOf(mlir::Operation *op,
+         const llvm::DenseMap<mlir::Value, std::string> &parameters);
 
   std::string wrapper; // with its dot, or empty
   std::string base;    // with its dot, or empty

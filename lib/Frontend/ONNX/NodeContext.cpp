@@ -23,17 +23,19 @@ static constexpr const char *kExportRemedy =
     "torch.onnx.export(..., dynamo=True, optimize=False)";
 
 /// Fails where a product reads a weight that lost its name.
-static Error checkFolded(const onnx::NodeProto &node, const FileTensor &tensor) {
+static Error checkFolded(const onnx::NodeProto &node,
+                         const FileTensor &tensor) {
   bool isProduct = node.op_type() == "MatMul" || node.op_type() == "Gemm";
   if (!isProduct || !isAnonymous(tensor.name) || tensor.shape.size() != 2 ||
       tensor.dataType != onnx::TensorProto::FLOAT)
     return Error::success();
-  return createStringError(
-      "its operand '" + tensor.name + "' [" + Twine(tensor.shape[0]) + ", " +
-      Twine(tensor.shape[1]) +
-      "] is a weight that the exporter folded into an anonymous constant, so that "
-      "the parameter would not be trained; " +
-      kExportRemedy);
+  return createStringError("its operand '" + tensor.name + "' [" +
+                           Twine(tensor.shape[0]) + ", " +
+                           Twine(tensor.shape[1]) +
+                           "] is a weight that the exporter folded into an "
+                           "anonymous constant, so that "
+                           "the parameter would not be trained; " +
+                           kExportRemedy);
 }
 
 Error NodeContext::resolve() {
@@ -48,10 +50,11 @@ Error NodeContext::resolve() {
       auto producer = importer.producers.find(name);
       if (producer == importer.producers.end())
         return createStringError("input '" + name + "' is defined nowhere");
+      bool cyclic = importer.dependsOn(*producer->second, node);
       return createStringError(
           "input '" + name + "' is computed later, by node '" +
-          producer->second->name() +
-          "': the graph is cyclic or not in topological order");
+          producer->second->name() + "': the graph is " +
+          (cyclic ? "cyclic" : "not in topological order"));
     }
     Entry &entry = found->second;
     if (entry.file) {
@@ -86,8 +89,8 @@ Expected<Value> NodeContext::value(int index) {
     ElementsAttr attribute =
         toAttribute(*entry.constant, importer.builder.getContext());
     if (!attribute)
-      return createStringError("input " + Twine(index) + " '" + node.input(index) +
-                               "' has element type " +
+      return createStringError("input " + Twine(index) + " '" +
+                               node.input(index) + "' has element type " +
                                dataTypeName(entry.constant->dataType) +
                                ", expected FLOAT, INT32, INT64 or BOOL");
     entry.value = importer.constant(attribute);
@@ -138,9 +141,9 @@ Error NodeContext::expectInputs(int low, int high) const {
 Error NodeContext::expectOutputs(int count) const {
   for (int i = count; i < node.output_size(); ++i)
     if (!node.output(i).empty() && importer.used.contains(node.output(i)))
-      return createStringError("its output " + Twine(i) + " '" + node.output(i) +
-                               "' is used, expected only the first " +
-                               Twine(count) + " to be");
+      return createStringError(
+          "its output " + Twine(i) + " '" + node.output(i) +
+          "' is used, expected only the first " + Twine(count) + " to be");
   return Error::success();
 }
 

@@ -9,10 +9,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "ModelFile.h"
+#include "mlir/IR/Diagnostics.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
-#include "mlir/IR/Diagnostics.h"
 #include <unistd.h>
 
 using namespace mlir;
@@ -33,11 +33,11 @@ public:
     file.path = path.str();
     SmallString<256> name;
     std::error_code error = llvm::sys::fs::createUniqueFile(
-        path + ".%%%%%%.tmp", file.descriptor, name,
-        llvm::sys::fs::OF_None,
+        path + ".%%%%%%.tmp", file.descriptor, name, llvm::sys::fs::OF_None,
         llvm::sys::fs::all_read | llvm::sys::fs::owner_write);
     if (error)
-      return createStringError("cannot write '" + path + "': " + error.message());
+      return createStringError("cannot write '" + path +
+                               "': " + error.message());
     file.temporary = std::string(name);
     return file;
   }
@@ -73,7 +73,8 @@ public:
     if (!error)
       error = llvm::sys::fs::rename(temporary, path);
     if (error)
-      return createStringError("cannot write '" + path + "': " + error.message());
+      return createStringError("cannot write '" + path +
+                               "': " + error.message());
     temporary.clear();
     return Error::success();
   }
@@ -114,16 +115,18 @@ static std::string headerOf(const ImportedModel &model) {
   });
   text.append((8 - text.size() % 8) % 8, ' ');
   uint64_t length = text.size();
-  return std::string(reinterpret_cast<const char *>(&length), sizeof(length)) + text;
+  return std::string(reinterpret_cast<const char *>(&length), sizeof(length)) +
+         text;
 }
 
 static Error writeFiles(const ImportedModel &model, StringRef output) {
   SmallString<256> weights(output);
   llvm::sys::path::replace_extension(weights, ".safetensors");
   if (weights == output)
-    return createStringError("output '" + output +
-                             "': expected a name that does not end in .safetensors, "
-                             "where the parameters go");
+    return createStringError(
+        "output '" + output +
+        "': expected a name that does not end in .safetensors, "
+        "where the parameters go");
   auto graph = PendingFile::create(output);
   if (!graph)
     return graph.takeError();

@@ -24,6 +24,7 @@ struct RowAccess {
   Value base; ///< offset and row terms, i64
   int64_t stride = 0;
   int64_t alignment = 1; ///< `base` is a multiple of it
+  ArrayRef<IndexTerm> columnTerms = {};
 };
 
 class KernelEmitter {
@@ -61,7 +62,7 @@ private:
   Typed evaluateLeading(unsigned id, bool inRow);
   RowAccess rowAccess(const AccessMap &access);
   LaneIndex laneIndex(const RowAccess &access, bool inRow);
-  Value addColumn(const RowAccess &access);
+  Value addTerm(Value sum, Value index, IndexTerm term, int64_t limit);
 
   Type memoryType(Type element);
   Value pointer(Value base, Type type, Value index) {
@@ -261,18 +262,30 @@ RowAccess KernelEmitter::rowAccess(const AccessMap &access) {
   RowAccess result;
   result.stride = access.columnStride;
   result.base = code.i64(access.offset);
+  result.columnTerms = access.columnTerms;
   result.alignment = access.offset ? access.offset & -access.offset : 64;
   for (const IndexTerm &term : access.rowTerms) {
-    Value digit = row;
-    if (term.div != 1)
-      digit = code.make<LLVM::UDivOp>(digit, code.i64(term.div));
-    if (term.div * term.mod < model.rows)
-      digit = code.make<LLVM::URemOp>(digit, code.i64(term.mod));
-    digit = code.make<LLVM::MulOp>(digit, code.i64(term.stride));
-    result.base = code.make<LLVM::AddOp>(result.base, digit);
+    result.base = addTerm(result.base, row, term, model.rows);
     result.alignment = std::min(result.alignment, term.stride & -term.stride);
   }
   return result;
+}
+
+/// sum + ((index / div) % mod) * stride (i64), for an index below `limit`.
+Value KernelEmitter::addTerm(Value sum, Value index, IndexTerm term,
+                             int64_t limit) {
+  auto constant = [&](int64_t value) {
+    return code.constantInt(index.getType(), value);
+  };
+  Value digit = index;
+  if (term.div != 1)
+    digit = code.make<LLVM::UDivOp>(digit, constant(term.div));
+  if (term.div * term.mod < limit)
+    digit = code.make<LLVM::URemOp>(digit, constant(term.mod));
+  if (!getElementTypeOrSelf(digit.getType()).isInteger(64))
+    digit = code.convert<LLVM::ZExtOp>(digit, code.b.getI64Type());
+  Value stride = code.constantInt(digit.getType(), term.stride);
+  return code.make<LLVM::AddOp>(sum, code.make<LLVM::MulOp>(digit, stride));
 }
 
 void KernelEmitter::storePerRow(Value index, Value chunkIndex) {
@@ -516,7 +529,7 @@ Typed KernelEmitter::evaluateConstant(const KernelNode &node) {
 Typed KernelEmitter::evaluateLeading(unsigned id, bool inRow) {
   const KernelNode &node = model.nodes[id];
   Type f32 = code.b.getF32Type();
-  bool vector = !inRow && accesses[id].stride != 0;
+  bool vector = !inRow && !node.perRow;
   Type type = vector ? Type(VectorType::get({kLanes}, f32)) : f32;
   Reduction kind = kindOf(node);
   auto sums = loop(code.i64(0), code.i64(node.length), 1, identityOf(kind, type),
@@ -525,23 +538,46 @@ Typed KernelEmitter::evaluateLeading(unsigned id, bool inRow) {
                      Value offset =
                          code.make<LLVM::MulOp>(k, code.i64(node.stride));
                      access.base = code.make<LLVM::AddOp>(access.base, offset);
-                     Typed x = load(pointers[node.argument], f32, access, inRow);
-                     return SmallVector<Value>{
-                         combine(kind, running[0], x.value)};
+                     Value x =
+                         load(pointers[node.argument], f32, access, inRow).value;
+                     return SmallVector<Value>{combine(
+                         kind, running[0], vector ? emitter.spread(x) : x)};
                    });
   return {sums[0], f32};
 }
 
+/// The index of the lanes at the current column.
 LaneIndex KernelEmitter::laneIndex(const RowAccess &access, bool inRow) {
-  if (inRow || access.stride == 0)
-    return {access.base, 0, access.alignment};
-  return {addColumn(access), access.stride, std::min(access.alignment, kLanes)};
-}
-
-/// The element of the first lane.
-Value KernelEmitter::addColumn(const RowAccess &access) {
-  Value offset = code.make<LLVM::MulOp>(column, code.i64(access.stride));
-  return code.make<LLVM::AddOp>(access.base, offset);
+  if (inRow || (access.stride == 0 && access.columnTerms.empty()))
+    return {access.base, 0, access.alignment, Value()};
+  int64_t alignment = std::min(access.alignment, kLanes);
+  if (access.columnTerms.empty())
+    return {addTerm(access.base, column, {1, model.columns, access.stride},
+                    model.columns),
+            access.stride, alignment, Value()};
+  // 32 columns of one segment lie at one stride.
+  LaneIndex index{access.base, 0, 1, Value()};
+  bool whole = llvm::all_of(access.columnTerms, [](const IndexTerm &term) {
+    return term.div % kLanes == 0 || (term.div == 1 && term.mod % kLanes == 0);
+  });
+  if (!whole)
+    index.lanes = emitter.spread(access.base);
+  Value lanes; // in 32 bits, where division is cheap
+  if (!whole)
+    lanes = code.convert<LLVM::TruncOp>(
+        code.make<LLVM::AddOp>(emitter.spread(column),
+                               emitter.laneNumbers(kLanes, 1)),
+        code.b.getI32Type());
+  for (const IndexTerm &term : access.columnTerms) {
+    if (!whole) {
+      index.lanes = addTerm(index.lanes, lanes, term, 2 * model.columns);
+      continue;
+    }
+    index.base = addTerm(index.base, column, term, model.columns);
+    if (term.div == 1)
+      index.stride = term.stride;
+  }
+  return index;
 }
 
 //===----------------------------------------------------------------------===//
@@ -576,18 +612,21 @@ Typed KernelEmitter::load(Value base, Type element, const RowAccess &access,
                           bool inRow) {
   Type type = memoryType(element);
   unsigned alignment = type.getIntOrFloatBitWidth() / 8;
-  if (inRow || access.stride == 0) {
-    Value address = pointer(base, type, access.base);
+  LaneIndex index = laneIndex(access, inRow);
+  if (!index.lanes && index.stride == 0) {
+    Value address = pointer(base, type, index.base);
     return {fromMemory(code.make<LLVM::LoadOp>(type, address, alignment), element),
             element};
   }
   auto vector = VectorType::get({kLanes}, type);
-  Value first = addColumn(access);
-  if (access.stride == 1)
-    return {fromMemory(loadVector(vector, pointer(base, type, first)), element),
+  if (!index.lanes && index.stride == 1)
+    return {fromMemory(loadVector(vector, pointer(base, type, index.base)), element),
             element};
-  Value offsets = code.make<LLVM::AddOp>(
-      emitter.spread(first), emitter.laneNumbers(kLanes, access.stride));
+  Value offsets = index.lanes
+                      ? index.lanes
+                      : code.make<LLVM::AddOp>(
+                            emitter.spread(index.base),
+                            emitter.laneNumbers(kLanes, index.stride));
   auto ptrs = VectorType::get(
       {kLanes}, LLVM::LLVMPointerType::get(code.b.getContext()));
   Value addresses = LLVM::GEPOp::create(code.b, code.loc, ptrs, type, base,

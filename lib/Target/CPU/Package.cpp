@@ -10,7 +10,7 @@
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Support/OutputDirectory.h"
 #include "mpt/Target/CPU/CPUTarget.h"
 #include "mpt/Target/CPU/Manifest.h"

@@ -62,6 +62,8 @@ Value VectorEmitter::laneNumbers(int64_t lanes, int64_t stride) {
 }
 
 Value VectorEmitter::lanesOf(const LaneIndex &index) {
+  if (index.lanes)
+    return index.lanes;
   if (index.stride == 0)
     return index.base;
   return code.make<LLVM::AddOp>(spread(index.base),
@@ -281,7 +283,8 @@ U32V VectorEmitter::wordsOfElements(Value seed, Value step, Value id) {
 
 Scalar VectorEmitter::dropoutKeep(Scalar seed, Scalar step, Scalar id,
                                   float keepProbability) {
-  bool grouped = index.stride == 1 && index.alignment % 4 == 0;
+  bool grouped =
+      !index.lanes && index.stride == 1 && index.alignment % 4 == 0;
   U32V words = grouped ? wordsOfGroups(value(seed), value(step), value(id))
                        : wordsOfElements(value(seed), value(step), value(id));
   return add(words < lit(words, num::keepThreshold(keepProbability)));

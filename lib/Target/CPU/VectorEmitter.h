@@ -18,11 +18,13 @@ namespace cpu {
 
 constexpr int64_t kLanes = 32;
 
-/// Index base + lane * stride (i64), with base a multiple of `alignment`.
+/// Index base + lane * stride (i64), with base a multiple of `alignment`; or
+/// `lanes`, one index each.
 struct LaneIndex {
   mlir::Value base;
   int64_t stride = 0;
   int64_t alignment = 1;
+  mlir::Value lanes;
 };
 
 /// A value of an mpt element type: i1, i32, i64 and f32 are held as such, codes

@@ -1,3 +1,4 @@
+// RUN: mpt-build %s --kernels-only -o %t
 // One kernel per shape of code: python/tests/test_kernels.py compiles this file
 // and compares every kernel with NumPy.
 
@@ -232,4 +233,22 @@ func.func private @logic(%a: tensor<7x40xf32>, %m: tensor<7x40xi1>, %i: tensor<4
   %5 = mpt.select %2, %4, %a : (tensor<7x40xi1>, tensor<7x40xf32>, tensor<7x40xf32>) -> tensor<7x40xf32>
   %6 = mpt.convert %5 : (tensor<7x40xf32>) -> tensor<7x40xi64>
   return %2, %5, %6 : tensor<7x40xi1>, tensor<7x40xf32>, tensor<7x40xi64>
+}
+
+// A reduction along rows that merged heads make of several segments, of 32
+// columns (whole vectors) or of 16.
+func.func private @merged_rows(%x: tensor<2x3x8x32xf32>) -> (tensor<16x96xf32>, tensor<16x1xf32>) attributes {mpt.kernel} {
+  %0 = mpt.transpose %x {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x8x32xf32>) -> tensor<2x8x3x32xf32>
+  %1 = mpt.reshape %0 : (tensor<2x8x3x32xf32>) -> tensor<16x96xf32>
+  %2 = mpt.neg %1 : (tensor<16x96xf32>) -> tensor<16x96xf32>
+  %3 = mpt.reduce %2 {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<16x96xf32>) -> tensor<16x1xf32>
+  return %2, %3 : tensor<16x96xf32>, tensor<16x1xf32>
+}
+
+func.func private @merged_rows_short(%x: tensor<2x3x8x15xf32>) -> (tensor<16x45xf32>, tensor<16x1xf32>) attributes {mpt.kernel} {
+  %0 = mpt.transpose %x {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x8x15xf32>) -> tensor<2x8x3x15xf32>
+  %1 = mpt.reshape %0 : (tensor<2x8x3x15xf32>) -> tensor<16x45xf32>
+  %2 = mpt.neg %1 : (tensor<16x45xf32>) -> tensor<16x45xf32>
+  %3 = mpt.reduce %2 {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<16x45xf32>) -> tensor<16x1xf32>
+  return %2, %3 : tensor<16x45xf32>, tensor<16x1xf32>
 }

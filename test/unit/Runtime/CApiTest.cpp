@@ -14,6 +14,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <iterator>
+#include <unistd.h>
 
 namespace fs = std::filesystem;
 
@@ -57,6 +58,7 @@ class CApi : public ::testing::Test {
 protected:
   void SetUp() override {
     directory = ::testing::TempDir() + "mpt-capi-" +
+                std::to_string(::getpid()) +
                 ::testing::UnitTest::GetInstance()->current_test_info()->name();
     fs::remove_all(directory);
     fs::create_directories(directory);
@@ -164,9 +166,8 @@ TEST_F(CApi, refusesNullAndUnknown) {
             MPT_ERROR_ARGUMENT);
   EXPECT_EQ(mpt_set_argument(package, "x", x, MPT_F32, -1, shape),
             MPT_ERROR_ARGUMENT);
-  EXPECT_EQ(
-      mpt_set_argument(package, "x", x, static_cast<mpt_dtype>(77), 2, shape),
-      MPT_ERROR_ARGUMENT);
+  EXPECT_EQ(mpt_set_argument(package, "x", x, 77, 2, shape),
+            MPT_ERROR_ARGUMENT);
   EXPECT_EQ(mpt_set_argument(package, "y", x, MPT_F32, 2, shape),
             MPT_ERROR_ARGUMENT);
   EXPECT_EQ(mpt_step(package), MPT_ERROR_STATE);

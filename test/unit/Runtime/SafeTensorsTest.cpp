@@ -13,6 +13,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <random>
+#include <unistd.h>
 
 using namespace mpt::rt;
 
@@ -23,7 +24,8 @@ protected:
   void SetUp() override {
     std::string name =
         ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    path = ::testing::TempDir() + "mpt-safetensors-" + name;
+    path = ::testing::TempDir() + "mpt-safetensors-" +
+           std::to_string(::getpid()) + name;
   }
   void TearDown() override { std::filesystem::remove(path); }
 

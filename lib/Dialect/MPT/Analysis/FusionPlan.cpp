@@ -8,7 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/DenseSet.h"
 
 using namespace mlir;
@@ -362,11 +362,10 @@ LogicalResult mpt::rematerialiseCheapOps(func::FuncOp step) {
   return success();
 }
 
-/// value * 1 makes a kernel that copies a view into a buffer of its own.
+/// A kernel of its own that lays a view out in row-major memory.
 static Value makeCopy(Value value, Operation *before) {
   OpBuilder builder(before);
-  Value one = ConstantOp::scalar(builder, before->getLoc(), 1.0f);
-  auto copy = MulOp::create(builder, before->getLoc(), value, one);
+  auto copy = CopyOp::create(builder, before->getLoc(), value.getType(), value);
   setStableName(copy, (getStableName(before) + "/copy").str());
   return copy;
 }
@@ -385,9 +384,6 @@ static FailureOr<Value> ensureStrided(Value value, Operation *before) {
   rebuilt->setOperand(0, *source);
   if (getStorageView(rebuilt->getResult(0)))
     return rebuilt->getResult(0);
-  if (!cast<RankedTensorType>(source->getType()).getElementType().isF32())
-    return view->emitOpError() << "named '" << getStableName(view)
-                               << "' needs a copy, which only f32 tensors get";
   rebuilt->setOperand(0, makeCopy(*source, rebuilt));
   return rebuilt->getResult(0);
 }

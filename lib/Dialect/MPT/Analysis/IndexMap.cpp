@@ -178,7 +178,6 @@ std::optional<IndexMap> IndexMap::alongRow(int64_t columns) const {
 std::optional<AccessMap> IndexMap::getAccess(int64_t columns) const {
   AccessMap access;
   access.offset = offset;
-  bool hasColumn = false;
   for (IndexTerm term : terms) {
     if (term.div < columns) {
       int64_t inner = columns / term.div;
@@ -190,10 +189,7 @@ std::optional<AccessMap> IndexMap::getAccess(int64_t columns) const {
           return std::nullopt;
         column.mod = inner;
       }
-      if (hasColumn || column.div != 1 || column.mod != columns)
-        return std::nullopt;
-      hasColumn = true;
-      access.columnStride = column.stride;
+      access.columnTerms.push_back(column);
       term = {term.div * column.mod, term.mod / column.mod,
               term.stride * column.mod};
     }
@@ -202,6 +198,11 @@ std::optional<AccessMap> IndexMap::getAccess(int64_t columns) const {
     if (term.div % columns != 0)
       return std::nullopt;
     access.rowTerms.push_back({term.div / columns, term.mod, term.stride});
+  }
+  if (access.columnTerms.size() == 1 && access.columnTerms[0].div == 1 &&
+      access.columnTerms[0].mod == columns) {
+    access.columnStride = access.columnTerms[0].stride;
+    access.columnTerms.clear();
   }
   return access;
 }

@@ -137,7 +137,8 @@ private:
   LogicalResult addResults();
   LogicalResult addResult(Value value, unsigned index);
   LogicalResult chooseColumns();
-  bool fits(int64_t columns) const;
+  enum class Fit { None, Segments, Strides };
+  Fit fit(int64_t columns) const;
   LogicalResult finishNodes();
   LogicalResult finishNode(unsigned id);
 
@@ -180,6 +181,14 @@ LogicalResult ModelBuilder::checkBody() {
              << "argument " << argument.getArgNumber()
              << " must be a statically shaped tensor, found "
              << argument.getType();
+    Type element = type.getElementType();
+    if (!element.isF32() && !element.isBF16() &&
+        !isa<Float8E4M3FNType, Float8E5M2Type>(element) &&
+        !element.isSignlessInteger(1) && !element.isSignlessInteger(8) &&
+        !element.isSignlessInteger(32) && !element.isSignlessInteger(64))
+      return kernel.emitOpError()
+             << "argument " << argument.getArgNumber()
+             << " has elements that no kernel can hold: " << element;
   }
   return success();
 }
@@ -421,23 +430,33 @@ LogicalResult ModelBuilder::fillScalar(ScalarBodyOpInterface op, const IndexMap 
   return success();
 }
 
-bool ModelBuilder::fits(int64_t columns) const {
+/// Whether rows of `columns` points can be accessed, and at single strides.
+ModelBuilder::Fit ModelBuilder::fit(int64_t columns) const {
+  Fit result = Fit::Strides;
   for (const PendingMaps &maps : pending) {
-    for (const auto *map : {&maps.access, &maps.index, &maps.lastIndex})
-      if (*map && !(*map)->getAccess(columns))
-        return false;
+    for (const auto *map : {&maps.access, &maps.index, &maps.lastIndex}) {
+      if (!*map)
+        continue;
+      auto access = (*map)->getAccess(columns);
+      if (!access)
+        return Fit::None;
+      if (!access->columnTerms.empty())
+        result = Fit::Segments;
+    }
     if (maps.rowOnly) {
       auto access = maps.rowOnly->getAccess(columns);
-      if (!access || access->columnStride != 0)
-        return false;
+      if (!access || access->dependsOnColumn())
+        return Fit::None;
     }
   }
-  return true;
+  return result;
 }
 
-/// The longest rows along which every access has one stride; all points in one
-/// row if nothing is broadcast or rearranged.
+/// The longest rows along which every access has one stride: all points in one
+/// row if nothing is broadcast or rearranged. Rows that are too short for
+/// vectors only if nothing else works.
 LogicalResult ModelBuilder::chooseColumns() {
+  constexpr int64_t shortRow = 8;
   SmallVector<int64_t> candidates{size};
   if (fixedColumns) {
     candidates = {fixedColumns};
@@ -450,16 +469,26 @@ LogicalResult ModelBuilder::chooseColumns() {
             candidates.append({term.div, term.div * term.mod});
     llvm::sort(candidates, std::greater<int64_t>());
   }
+  int64_t withSegments = 0;
   for (int64_t columns : candidates) {
-    if (size % columns != 0 || !fits(columns))
+    if (size % columns != 0)
       continue;
-    model.columns = columns;
-    model.rows = size / columns;
-    return success();
+    Fit found = fit(columns);
+    if (found == Fit::Strides && (columns >= shortRow || !withSegments)) {
+      model.columns = columns;
+      model.rows = size / columns;
+      return success();
+    }
+    if (found != Fit::None && withSegments == 0)
+      withSegments = columns;
   }
-  return kernel.emitOpError()
-         << "is a kernel whose accesses have no common row of "
-         << candidates.front() << " columns or less";
+  if (withSegments == 0)
+    return kernel.emitOpError()
+           << "is a kernel whose accesses have no common row of "
+           << candidates.front() << " columns or less";
+  model.columns = withSegments;
+  model.rows = size / withSegments;
+  return success();
 }
 
 LogicalResult ModelBuilder::finishNodes() {
@@ -483,7 +512,7 @@ LogicalResult ModelBuilder::finishNode(unsigned id) {
         std::pair(&maps.lastIndex, &node.lastIndex)})
     if (*map) {
       *access = *(*map)->getAccess(model.columns);
-      perRow &= access->columnStride == 0;
+      perRow &= !access->dependsOnColumn();
     }
   for (NodeUse use : node.operands) {
     const KernelNode &operand = model.nodes[use.node];
@@ -494,7 +523,9 @@ LogicalResult ModelBuilder::finishNode(unsigned id) {
   }
   switch (node.kind) {
   case NodeKind::Argument:
-    node.cost = node.access.columnStride > 1 ? 32 : 1;
+    node.cost = node.access.columnStride > 1 ? 32
+                : node.access.columnTerms.empty() ? 1
+                                                  : 4;
     break;
   case NodeKind::Gather:
     if (!model.nodes[node.operands[0].node].perRow)
@@ -561,7 +592,8 @@ bool KernelModel::canAlias(unsigned result, unsigned argument) const {
     bool sameRow = rows == 1 ? terms.empty()
                              : terms == ArrayRef(IndexTerm{1, rows, stride});
     if (node.kind != NodeKind::Argument || !sameRow || node.access.offset != 0 ||
-        node.access.columnStride != (full ? 1 : 0))
+        node.access.columnStride != (full ? 1 : 0) ||
+        !node.access.columnTerms.empty())
       return false;
   }
   return true;

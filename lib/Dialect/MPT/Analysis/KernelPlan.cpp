@@ -110,7 +110,8 @@ void mpt::planTasks(KernelModel &model) {
   if (model.hasChunks()) {
     model.rowsPerTask = KernelModel::kChunkRows;
   } else if (model.rows > 1) {
-    model.rowsPerTask = std::clamp<int64_t>(elements / model.columns, 1, model.rows);
+    int64_t tasks = llvm::divideCeil(model.rows * model.columns, elements);
+    model.rowsPerTask = llvm::divideCeil(model.rows, std::min(tasks, model.rows));
   } else {
     bool reduces = llvm::any_of(model.nodes, [](const KernelNode &node) {
       return node.kind == NodeKind::RowReduce;
@@ -119,8 +120,9 @@ void mpt::planTasks(KernelModel &model) {
       return result.kind == ResultKind::Full;
     });
     if (!reduces && allFull) {
-      model.columnsPerTask =
-          std::min(llvm::alignTo(elements, 1024), llvm::alignTo(model.columns, 32));
+      int64_t tasks = llvm::divideCeil(model.columns, elements);
+      int64_t columns = llvm::divideCeil(model.columns, tasks);
+      model.columnsPerTask = llvm::alignTo(columns, KernelModel::kLanes);
       model.tasks = llvm::divideCeil(model.columns, model.columnsPerTask);
       return;
     }
@@ -138,6 +140,8 @@ static void printAccess(llvm::raw_ostream &os, const AccessMap &access) {
     os << " + r/" << term.div << '%' << term.mod << '*' << term.stride;
   if (access.columnStride)
     os << " + c*" << access.columnStride;
+  for (const IndexTerm &term : access.columnTerms)
+    os << " + c/" << term.div << '%' << term.mod << '*' << term.stride;
   os << ']';
 }
 
@@ -200,10 +204,15 @@ void KernelModel::print(llvm::raw_ostream &os) const {
       os << " stores";
     os << '\n';
   }
+  func::FuncOp kernel = function;
   for (auto [i, result] : llvm::enumerate(results)) {
     static constexpr StringLiteral kinds[] = {"full", "per row", "chunk",
                                               "chunk per row"};
     os << "result " << i << ": " << kinds[static_cast<int>(result.kind)] << " #"
-       << result.value.node << ':' << result.value.result << '\n';
+       << result.value.node << ':' << result.value.result;
+    for (unsigned a = 0; a < kernel.getNumArguments(); ++a)
+      if (canAlias(i, a))
+        os << ", may be argument " << a;
+    os << '\n';
   }
 }

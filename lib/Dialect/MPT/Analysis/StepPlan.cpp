@@ -9,7 +9,7 @@
 
 #include "mpt/Dialect/MPT/Analysis/StepPlan.h"
 #include "mpt/Dialect/MPT/Analysis/KernelModel.h"
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/StringMap.h"
 
 using namespace mlir;
@@ -163,6 +163,13 @@ LogicalResult Planner::addProduct(ProductOpInterface op) {
   StepPlan::Launch launch{StepPlan::LaunchKind::Product, getStableName(op).str(), op};
   for (OpOperand *operand : {&op.getLhsOperand(), &op.getRhsOperand()}) {
     auto access = read(operand->get());
+    if (failed(access))
+      return failure();
+    launch.accesses.push_back(*access);
+  }
+  // Inverse scales are read besides (scaled products).
+  for (Value scale : ArrayRef<Value>(llvm::to_vector(op->getOperands())).drop_front(2)) {
+    auto access = read(scale);
     if (failed(access))
       return failure();
     launch.accesses.push_back(*access);

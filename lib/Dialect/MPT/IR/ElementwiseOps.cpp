@@ -202,6 +202,13 @@ OpFoldResult ConvertOp::fold(FoldAdaptor) {
   return getX().getType() == getY().getType() ? getX() : Value();
 }
 
+/// Costs what its memory traffic costs: never repeated.
+bool CopyOp::isCheap() { return false; }
+void CopyOp::emitScalar(ScalarEmitter &, ArrayRef<Scalar> x,
+                        SmallVectorImpl<Scalar> &y) {
+  y.push_back(x[0]);
+}
+
 LogicalResult IotaOp::verify() {
   if (getY().getType().getRank() < 1)
     return emitOpError() << "needs a last axis, found " << getY().getType();

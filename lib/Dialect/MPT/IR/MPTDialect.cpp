@@ -12,6 +12,7 @@
 #include "mlir/IR/DialectImplementation.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -51,6 +52,16 @@ LogicalResult MPTDialect::verifyOperationAttribute(Operation *op,
   if (attribute.getName() == kNameAttr && !isa<StringAttr>(attribute.getValue()))
     return op->emitOpError() << "'" << kNameAttr << "' must be a string, found "
                              << attribute.getValue();
+  if (attribute.getName() == kGraphHashAttr) {
+    auto hash = dyn_cast<StringAttr>(attribute.getValue());
+    if (!hash || hash.size() != 16 ||
+        !llvm::all_of(hash.getValue(), [](char c) {
+          return llvm::isDigit(c) || (c >= 'a' && c <= 'f');
+        }))
+      return op->emitOpError() << "'" << kGraphHashAttr
+                               << "' must be 16 lower-case hex digits, found "
+                               << attribute.getValue();
+  }
   return success();
 }
 

@@ -8,6 +8,7 @@
 
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "llvm/Support/MathExtras.h"
+#include <numeric>
 
 using namespace mlir;
 using namespace mpt;
@@ -214,4 +215,45 @@ LogicalResult PadOp::verify() {
     return emitOpError() << "cannot place " << getX().getType() << " at offsets ["
                          << getOffsets() << "] of " << getY().getType();
   return success();
+}
+
+/// Rows of `width` elements are moved: all dims after the last one that is
+/// padded, and of that one the largest block that offset and sizes allow.
+SmallVector<Value> PadOp::decompose(OpBuilder &b) {
+  auto from = getX().getType(), to = getY().getType();
+  ArrayRef<int64_t> part = from.getShape(), whole = to.getShape();
+  int64_t last = to.getRank() - 1, width = 1;
+  for (; last >= 0 && part[last] == whole[last]; --last)
+    width *= whole[last];
+  if (last < 0 || from.getNumElements() == 0) // nothing to pad, or nothing but
+    return {last < 0 ? getX()
+                     : ConstantOp::create(b, getLoc(),
+                                          DenseElementsAttr::get(to, 0.0f))};
+  int64_t block = std::gcd(std::gcd(part[last], whole[last]), getOffsets()[last]);
+  width *= block;
+  // The row in `whole` of each row of `part`, in row-major order.
+  SmallVector<int64_t> rows = {0};
+  for (int64_t d = 0; d <= last; ++d) {
+    int64_t unit = d == last ? block : 1;
+    SmallVector<int64_t> next;
+    for (int64_t row : rows)
+      for (int64_t i = 0; i < part[d] / unit; ++i)
+        next.push_back((row * whole[d] + getOffsets()[d]) / unit + i);
+    rows = std::move(next);
+  }
+  auto matrix = [&](int64_t count) {
+    return RankedTensorType::get({count, width}, to.getElementType());
+  };
+  auto idType = RankedTensorType::get({static_cast<int64_t>(rows.size())},
+                                      b.getI64Type());
+  auto tableType = matrix(to.getNumElements() / width);
+  Value ids = ConstantOp::create(
+      b, getLoc(), DenseElementsAttr::get(idType, ArrayRef<int64_t>(rows)));
+  Value zeros =
+      ConstantOp::create(b, getLoc(), DenseElementsAttr::get(tableType, 0.0f));
+  Value updates =
+      b.createOrFold<ReshapeOp>(getLoc(), matrix(rows.size()), getX());
+  Value table =
+      ScatterAddOp::create(b, getLoc(), tableType, zeros, ids, updates);
+  return {b.createOrFold<ReshapeOp>(getLoc(), to, table)};
 }

@@ -8,7 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 
 #define DEBUG_TYPE "mpt-add-optimizer"
 

@@ -8,8 +8,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/StringExtras.h"
 
 #define DEBUG_TYPE "mpt-differentiate"
 
@@ -43,6 +44,43 @@ struct Driver {
   void accumulate(Value value, Value grad, Operation *from);
   LogicalResult finish();
 };
+
+/// FNV-1a, 64 bits, over texts that each end in a zero byte.
+struct Hash {
+  uint64_t state = 0xcbf29ce484222325;
+
+  void add(char byte) {
+    state = (state ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
+  }
+  void add(StringRef text) {
+    for (char c : text)
+      add(c);
+    add('\0');
+  }
+};
+
+/// What makes this the same model for a profile or a checkpoint: names and
+/// shapes of the parameters, op and name of everything that computes, in order.
+/// Constants, views and the shapes of activations depend on the batch and are
+/// left out.
+std::string hashOf(func::FuncOp func) {
+  Hash hash;
+  for (BlockArgument arg : func.getArguments()) {
+    if (getArgumentKind(func, arg.getArgNumber()) != Kind::Parameter)
+      continue;
+    hash.add(getArgumentName(func, arg.getArgNumber()));
+    for (int64_t size : cast<RankedTensorType>(arg.getType()).getShape())
+      hash.add(std::to_string(size));
+    hash.add(StringRef());
+  }
+  for (Operation &op : func.getBody().front()) {
+    if (isa<ViewOpInterface>(op) || op.hasTrait<OpTrait::ConstantLike>())
+      continue;
+    hash.add(op.getName().getStringRef());
+    hash.add(getStableName(&op));
+  }
+  return llvm::utohexstr(hash.state, /*LowerCase=*/true, /*Width=*/16);
+}
 
 /// A scalar f32 loss and no casts: gradients are taken of the f32 graph.
 LogicalResult Driver::check() {
@@ -183,7 +221,11 @@ struct Differentiate : mpt::impl::DifferentiateBase<Differentiate> {
     if (!func)
       return signalPassFailure();
     Driver driver(func);
-    if (failed(driver.check()) || failed(driver.run()))
+    if (failed(driver.check()))
+      return signalPassFailure();
+    getOperation()->setAttr(kGraphHashAttr,
+                            StringAttr::get(&getContext(), hashOf(func)));
+    if (failed(driver.run()))
       signalPassFailure();
   }
 };

@@ -10,7 +10,7 @@
 
 #include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/Transforms/CSE.h"

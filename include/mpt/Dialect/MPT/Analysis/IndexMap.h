@@ -30,11 +30,19 @@ struct IndexTerm {
 };
 
 /// Element offset for row r and column c of the domain:
-/// offset + sum over rowTerms ((r / div) % mod) * stride + c * columnStride.
+/// offset + sum over rowTerms ((r / div) % mod) * stride + c * columnStride
+/// + sum over columnTerms ((c / div) % mod) * stride. There are column terms
+/// only where a row is no single run (heads that were merged), and then no
+/// columnStride.
 struct AccessMap {
   int64_t offset = 0;
   llvm::SmallVector<IndexTerm, 2> rowTerms;
   int64_t columnStride = 0;
+  llvm::SmallVector<IndexTerm, 2> columnTerms;
+
+  bool dependsOnColumn() const {
+    return columnStride != 0 || !columnTerms.empty();
+  }
 };
 
 /// offset + sum over terms ((n / div) % mod) * stride, n in the domain. Terms
@@ -67,7 +75,7 @@ public:
   /// column of n; nullopt if the map depends on the column.
   std::optional<IndexMap> alongRow(int64_t columns) const;
 
-  /// In terms of row and column, if the columns of a row lie at one stride.
+  /// In terms of row and column; nullopt if a term belongs to both.
   std::optional<AccessMap> getAccess(int64_t columns) const;
 
   void print(llvm::raw_ostream &os) const;

@@ -39,8 +39,9 @@ struct StepPlan {
     std::string name;
     /// The op of the step that this launches; null for copies and fills.
     mlir::Operation *op = nullptr;
-    /// Kernel: arguments, then results. Product: lhs, rhs, result. Scatter:
-    /// init, ids, updates, result. Copy: source, result. Fill: result.
+    /// Kernel: arguments, then results. Product: lhs, rhs, inverse scales,
+    /// result. Scatter: init, ids, updates, result. Copy: source, result.
+    /// Fill: result.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;

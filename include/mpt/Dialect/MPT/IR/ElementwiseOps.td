@@ -108,6 +108,18 @@ def MPT_ConvertOp : MPT_Op<"convert",
   let hasVerifier = 1;
 }
 
+def MPT_CopyOp : MPT_Op<"copy",
+    [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface, ["isCheap"]>,
+     SameOperandsAndResultType]> {
+  let summary = "the same tensor in row-major memory of its own";
+  let description = [{
+    Put where a view has to be laid out anew: before a product or a scatter that
+    cannot read its strides. Any element type, stored codes too.
+  }];
+  let arguments = (ins MPT_AnyTensor:$x);
+  let results = (outs MPT_AnyTensor:$y);
+}
+
 def MPT_DropoutOp : MPT_ElementwiseOp<"dropout",
     [DeclareOpInterfaceMethods<MPT_DifferentiableOpInterface>], 1> {
   let summary = "inverted dropout whose mask is drawn from Philox";

@@ -28,7 +28,9 @@ def MPT_Dialect : Dialect {
     Discardable attributes: `mpt.name` (stable name of an op, a function
     argument or a result), `mpt.kind` (what a function argument is),
     `mpt.alias` (a result updates that argument in place), `mpt.range` (half
-    open range that an integer input must stay in), `mpt.ignore_index`.
+    open range that an integer input must stay in), `mpt.ignore_index`,
+    `mpt.graph_hash` (on the module: which forward graph this is, as 16 hex
+    digits).
   }];
   let dependentDialects = ["::mlir::func::FuncDialect"];
   let useDefaultAttributePrinterParser = 1;

@@ -60,8 +60,12 @@ def MPT_SliceOp : MPT_ViewOp<"slice"> {
   let hasVerifier = 1;
   let hasFolder = 1;
 }
-def MPT_PadOp : MPT_Op<"pad"> {
+def MPT_PadOp : MPT_Op<"pad",
+    [DeclareOpInterfaceMethods<MPT_DecomposableOpInterface>]> {
   let summary = "zeros around a tensor: the gradient of slice";
+  let description = [{
+    Decomposes into a scatter of the longest rows that move as a whole.
+  }];
   let arguments = (ins MPT_F32Tensor:$x, DenseI64ArrayAttr:$offsets);
   let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;

@@ -10,6 +10,7 @@
 #define MPT_DIALECT_MPT_TRANSFORMS_PASSES_H
 
 #include "mlir/Pass/Pass.h"
+#include "mpt/Precision/PolicyKind.h"
 
 namespace mpt {
 #define GEN_PASS_DECL

@@ -43,6 +43,119 @@ def AddOptimizer : Pass<"mpt-add-optimizer", "::mlir::ModuleOp"> {
   ];
 }
 
+def AttachMetrics : Pass<"mpt-attach-metrics", "::mlir::ModuleOp"> {
+  let summary = "put measured errors on the products that they were measured on";
+  let description = [{
+    Expects `@step` and a metrics file of the same graph: the file's hash is the
+    module's `mpt.graph_hash`, which `--mpt-differentiate` sets and which no
+    batch or sequence length changes. Afterwards every product carries
+    `#mpt.metrics`: per candidate the worst point of training of every metric.
+    Where the contraction was of another length when it was profiled, backward
+    errors are rescaled by sqrt(K profiled / K here), and `rescaled` says so.
+    Nothing is attached unless every product of the step is in the file.
+  }];
+  let options = [
+    Option<"profile", "profile", "std::string", "\"\"",
+           "metrics file (metrics.json)">
+  ];
+  let statistics = [
+    Statistic<"numProducts", "products", "products that got metrics">,
+    Statistic<"numRescaled", "rescaled", "products profiled at another K">
+  ];
+}
+
+def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
+  let summary = "give every product's operands a number format";
+  let description = [{
+    Expects `@step` without casts, and for the policy `threshold` metrics on
+    every product that no pin decides. Only inserts `mpt.cast`, directly behind
+    the definition of what a product reads (through views that keep all
+    elements), one per value and format; products then read the casts. The
+    policies, the rules that overrule them and the decision record are described
+    in docs/precision.md.
+
+        %y = mpt.matmul %x, %w {mpt.name = "layer", metrics = #mpt.metrics<...>, ...}
+
+    becomes
+
+        %1 = mpt.cast %w {mpt.name = "layer.weight/cast.f8E4M3FN"} : ...
+        %2 = mpt.cast %x {mpt.name = "x/cast.f8E4M3FN"} : ...
+        %y = mpt.matmul %2, %1 {mpt.name = "layer", ...}
+  }];
+  let options = [
+    Option<"policy", "policy", "::mpt::precision::PolicyKind",
+           "::mpt::precision::PolicyKind::Threshold", "who decides", [{
+      ::llvm::cl::values(
+        clEnumValN(::mpt::precision::PolicyKind::Threshold, "threshold",
+                   "cheapest candidate whose backward error is within its bound"),
+        clEnumValN(::mpt::precision::PolicyKind::Uniform, "uniform",
+                   "FP8 in every linear layer but the loss head"),
+        clEnumValN(::mpt::precision::PolicyKind::BF16, "bf16", "BF16 products"),
+        clEnumValN(::mpt::precision::PolicyKind::FP32, "fp32", "no casts"))
+    }]>,
+    ListOption<"pins", "pin", "std::string",
+               "PATTERN=FORMAT: products whose name matches get this format">,
+    Option<"alignment", "alignment", "int64_t", "16",
+           "FP8 products need m, n and k to be multiples of this">,
+    Option<"record", "record", "std::string", "\"\"",
+           "decision record to write (decisions.json)">
+  ];
+  let statistics = [
+    Statistic<"numCasts", "casts", "casts inserted">,
+    Statistic<"numEightBit", "fp8", "products in FP8">
+  ];
+}
+
+def MaterializeFormats : Pass<"mpt-materialize-formats", "::mlir::ModuleOp"> {
+  let summary = "casts become scales and stored codes";
+  let description = [{
+    Expects `@step` as `--assign-precision` leaves it. Every cast becomes
+    `mpt.quantize` to its storage type; FP8 and INT8 with the recipe `current`
+    take a scale from the tensor's amax, which is computed once per tensor
+    whatever it is cast to. Products that read casts become `mpt.scaled_matmul`,
+    views are rebuilt on the storage types, and any other reader gets
+    `mpt.dequantize`. Afterwards no type has an encoding. (Recipes with state,
+    delayed and fixed, get their scale from an argument at the same place.)
+  }];
+  let statistics = [
+    Statistic<"numCodes", "codes", "tensors that are quantized">,
+    Statistic<"numScales", "scales", "scales that are computed">
+  ];
+}
+
+def EmulateProducts : Pass<"mpt-emulate-products", "::mlir::ModuleOp"> {
+  let summary = "low-precision products become f32 products of decoded operands";
+  let description = [{
+    For targets without low-precision products (the CPU). Expects `@step` after
+    `--mpt-materialize-formats`. Every stored operand of a `mpt.scaled_matmul` is
+    decoded once, for all products that read it, and the product becomes a
+    `mpt.matmul` with the same name and role.
+  }];
+}
+
+def KMajor : Pass<"mpt-k-major", "::mlir::ModuleOp"> {
+  let summary = "FP8 operands contiguous along the contraction";
+  let description = [{
+    For targets whose FP8 products read both operands along K (cuBLASLt on
+    sm_90: lhs [M, K], rhs [N, K]). Expects `@step` after
+    `--mpt-materialize-formats`. Codes that a product reads the other way are
+    transposed once, into a copy (`<name>/transposed`) that all such products
+    share; batches folded into the contraction become part of K. Products of
+    other formats stay as they are.
+
+        %y = mpt.scaled_matmul %x, %w, %sx, %sw : [M, K], [K, N]
+
+    becomes
+
+        %0 = mpt.transpose %w : [K, N] -> [N, K]
+        %1 = mpt.copy %0
+        %y = mpt.scaled_matmul %x, %1, %sx, %sw {transpose_rhs}
+  }];
+  let statistics = [
+    Statistic<"numCopies", "copies", "tensors of codes that are transposed">
+  ];
+}
+
 def Decompose : Pass<"mpt-decompose", "::mlir::ModuleOp"> {
   let summary = "composite ops and general reductions become primitives";
   let description = [{
@@ -66,6 +179,19 @@ def Fuse : Pass<"mpt-fuse", "::mlir::ModuleOp"> {
     Statistic<"numCalls", "kernel-calls", "kernel launches in the step">,
     Statistic<"numKernels", "kernels", "distinct kernels">
   ];
+}
+
+def PlanMemory : Pass<"mpt-plan-memory", "::mlir::ModuleOp"> {
+  let summary = "give the step's values places in one arena";
+  let description = [{
+    Expects `@step` as `--mpt-fuse` leaves it. Plans buffers and launches
+    (`StepPlan`, which every target prints), verifies the plan, and records
+    `mpt.arena_bytes` and `mpt.live_bytes` (the most bytes live at once, which
+    no arena can undercut) on the function.
+  }];
+  let options = [Option<"print", "print", "bool", "false",
+                        "say of each launch what it reads and writes, and where">];
+  let statistics = [Statistic<"numLaunches", "launches", "launches in the step">];
 }
 
 #endif // MPT_DIALECT_MPT_TRANSFORMS_PASSES

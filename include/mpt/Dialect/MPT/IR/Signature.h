@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MPT_DIALECT_MPT_TRANSFORMS_SIGNATURE_H
-#define MPT_DIALECT_MPT_TRANSFORMS_SIGNATURE_H
+#ifndef MPT_DIALECT_MPT_IR_SIGNATURE_H
+#define MPT_DIALECT_MPT_IR_SIGNATURE_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
@@ -36,4 +36,4 @@ void setResults(mlir::func::FuncOp func, mlir::ValueRange values,
 
 } // namespace mpt
 
-#endif // MPT_DIALECT_MPT_TRANSFORMS_SIGNATURE_H
+#endif // MPT_DIALECT_MPT_IR_SIGNATURE_H

@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Signature.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 
 using namespace mlir;
 using namespace mpt;

@@ -1,0 +1,37 @@
+//===- Package.h - CUDA packages and the pipeline that leads there --------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// From a training step to a directory of CUDA sources (docs/cuda.md).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_TARGET_CUDA_PACKAGE_H
+#define MPT_TARGET_CUDA_PACKAGE_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/PassManager.h"
+
+namespace mpt {
+
+struct CUDAPackageOptions {
+  /// Safetensors file with the parameters' initial values; empty: none.
+  std::string weights;
+};
+
+/// From a step (with or without casts) to kernels, products, scatters and
+/// views: what every CUDA package goes through, in order.
+void buildCUDAPipeline(mlir::OpPassManager &manager);
+/// Registers `--mpt-cuda-pipeline`.
+void registerCUDAPipeline();
+
+/// Writes step.cu, manifest.json and init.safetensors for the lowered module's
+/// `@step` into `directory`, which is replaced as a whole once everything is
+/// written. Refuses, by name, products that the target cannot run.
+mlir::LogicalResult writeCUDAPackage(mlir::ModuleOp module,
+                                     const CUDAPackageOptions &options,
+                                     llvm::StringRef directory);
+
+} // namespace mpt
+
+#endif // MPT_TARGET_CUDA_PACKAGE_H

@@ -1,0 +1,360 @@
+//===- AssignPrecision.cpp - casts in front of the products ---------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// The shell around lib/Precision: fills its model from the step, inserts the
+// casts that the decisions call for, and has the decision record written.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Precision/DecisionRecord.h"
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/StringSet.h"
+
+#define DEBUG_TYPE "assign-precision"
+
+namespace mpt {
+#define GEN_PASS_DEF_ASSIGNPRECISION
+#include "mpt/Dialect/MPT/Transforms/Passes.h.inc"
+} // namespace mpt
+
+using namespace mlir;
+using namespace mpt;
+using precision::Side;
+
+namespace {
+
+//===----------------------------------------------------------------------===//
+// What the rules see in the graph
+//===----------------------------------------------------------------------===//
+
+/// Operands that come from `producer`, through views and `transparent` ops,
+/// stay high.
+struct HeldHighRule {
+  StringLiteral producer;
+  ArrayRef<StringLiteral> transparent;
+  StringLiteral reason;
+};
+constexpr StringLiteral kDropout[] = {"mpt.dropout"};
+const HeldHighRule kHeldHigh[] = {
+    {"mpt.softmax", kDropout, "attention probabilities stay BF16"},
+};
+/// The op whose first operand the loss head computes, and what may lie between.
+constexpr StringLiteral kLoss = "mpt.cross_entropy";
+constexpr StringLiteral kBias = "mpt.add";
+
+bool isNamed(Operation *op, StringRef name) {
+  return op->getName().getStringRef() == name;
+}
+
+/// The value that `value` is a view of.
+Value viewed(Value value) {
+  while (auto view = value.getDefiningOp<ViewOpInterface>())
+    value = view.getViewSource();
+  return value;
+}
+
+/// The value that `value` holds all elements of: what a cast goes behind. The
+/// amax is the same on both sides of such a view.
+Value castSource(Value value) {
+  auto elements = [](Value v) {
+    return cast<RankedTensorType>(v.getType()).getNumElements();
+  };
+  while (auto view = value.getDefiningOp<ViewOpInterface>()) {
+    if (elements(view.getViewSource()) != elements(value))
+      break;
+    value = view.getViewSource();
+  }
+  return value;
+}
+
+/// The reason why `operand` stays high, or "".
+StringRef heldHigh(Value operand) {
+  for (const HeldHighRule &rule : kHeldHigh) {
+    Value value = viewed(operand);
+    while (Operation *op = value.getDefiningOp()) {
+      if (isNamed(op, rule.producer))
+        return rule.reason;
+      if (llvm::none_of(rule.transparent,
+                        [&](StringRef name) { return isNamed(op, name); }))
+        break;
+      value = viewed(op->getOperand(0));
+    }
+  }
+  return "";
+}
+
+/// Which products make up linear layers, found from the forward products; the
+/// backward ones carry their name and a suffix.
+struct Layers {
+  llvm::StringMap<ProductOpInterface> linear;
+  llvm::StringSet<> heads;
+
+  explicit Layers(Block &block);
+  void markHeads(Value logits);
+  void describe(ProductOpInterface op, precision::Product &product) const;
+};
+
+Layers::Layers(Block &block) {
+  for (Operation &op : block) {
+    auto product = dyn_cast<ProductOpInterface>(op);
+    if (product && product.getProductRole() == Role::Fprop &&
+        getParameter(product.getLhsOperand().get()).has_value() !=
+            getParameter(product.getRhsOperand().get()).has_value())
+      linear[getStableName(&op)] = product;
+    if (isNamed(&op, kLoss))
+      markHeads(op.getOperand(0));
+  }
+}
+
+/// Follows logits back through views and biases to the products.
+void Layers::markHeads(Value logits) {
+  Operation *op = viewed(logits).getDefiningOp();
+  if (!op)
+    return;
+  if (isa<ProductOpInterface>(op))
+    heads.insert(getStableName(op));
+  else if (isNamed(op, kBias))
+    for (Value operand : op->getOperands())
+      markHeads(operand);
+}
+
+/// In a gradient's product, the operand that the forward product does not have
+/// is the gradient.
+void Layers::describe(ProductOpInterface op, precision::Product &product) const {
+  StringRef base = product.name;
+  if (product.role != Role::Fprop)
+    base = base.rsplit('/').first;
+  auto it = linear.find(base);
+  if (it == linear.end())
+    return;
+  product.linear = true;
+  product.head = heads.contains(base);
+  if (product.role == Role::Fprop)
+    return;
+  ProductOpInterface forward = it->second;
+  Value saved[] = {viewed(forward.getLhsOperand().get()),
+                   viewed(forward.getRhsOperand().get())};
+  bool lhsIsSaved = llvm::is_contained(saved, viewed(op.getLhsOperand().get()));
+  product.gradient = lhsIsSaved ? Side::Rhs : Side::Lhs;
+}
+
+//===----------------------------------------------------------------------===//
+// The pass
+//===----------------------------------------------------------------------===//
+
+struct Driver {
+  func::FuncOp func;
+  Block &block;
+  precision::Problem problem;
+  SmallVector<ProductOpInterface> products;
+  std::vector<precision::Decision> decisions;
+  int64_t numCasts = 0;
+
+  explicit Driver(func::FuncOp func)
+      : func(func), block(func.getBody().front()),
+        firstOp(&block.front()) {
+    problem.context = func.getContext();
+  }
+
+  LogicalResult check();
+  LogicalResult addPins(ArrayRef<std::string> pins);
+  LogicalResult collect();
+  LogicalResult decide();
+  void insertCasts();
+  LogicalResult write(StringRef path);
+
+private:
+  LogicalResult report(llvm::Error error);
+  void read(OpOperand &operand, FormatAttr format);
+  void eraseBypassed();
+  Value held(Value value, FormatAttr format);
+  Value castOf(Value value, FormatAttr format);
+
+  using Key = std::pair<Value, FormatAttr>;
+  /// Casts and views of casts by what they hold.
+  llvm::DenseMap<Key, Value> holders;
+  /// The last cast behind each value, so that casts keep their order.
+  llvm::DenseMap<Value, Operation *> lastCast;
+  /// Views in place of which a product reads a view of a cast.
+  llvm::SetVector<Operation *> bypassed;
+  Operation *firstOp;
+};
+
+/// Assigning twice would cast what is cast already.
+LogicalResult Driver::check() {
+  for (Operation &op : block)
+    for (Type type : op.getResultTypes())
+      if (getFormat(type))
+        return op.emitError() << "assign-precision expects a step without "
+                                 "formats, found '"
+                              << getStableName(&op) << "' held in " << type;
+  for (BlockArgument arg : block.getArguments())
+    if (getFormat(arg.getType()))
+      return func.emitError() << "assign-precision expects a step without "
+                                 "formats, found argument '"
+                              << getArgumentName(func, arg.getArgNumber())
+                              << "' held in " << arg.getType();
+  return success();
+}
+
+LogicalResult Driver::report(llvm::Error error) {
+  return error ? func.emitError("assign-precision: ")
+                     << llvm::toString(std::move(error))
+               : LogicalResult(success());
+}
+
+LogicalResult Driver::addPins(ArrayRef<std::string> pins) {
+  for (const std::string &text : pins) {
+    auto pin = precision::parsePin(problem.context, text);
+    if (!pin)
+      return report(pin.takeError());
+    problem.pins.push_back(*pin);
+  }
+  return success();
+}
+
+LogicalResult Driver::collect() {
+  Layers layers(block);
+  for (Operation &op : block) {
+    auto product = dyn_cast<ProductOpInterface>(op);
+    if (!product)
+      continue;
+    auto role = product.getProductRole();
+    if (!role)
+      return op.emitOpError() << "named '" << getStableName(&op)
+                              << "' has no role; --mpt-differentiate gives it one";
+    precision::Product entry;
+    entry.name = getStableName(&op).str();
+    entry.role = *role;
+    entry.m = product.getM();
+    entry.n = product.getN();
+    entry.k = product.getK();
+    entry.batch = product.getBatch();
+    entry.metrics = op.getAttrOfType<MetricsAttr>("metrics");
+    StringRef reason = heldHigh(product.getLhsOperand().get());
+    entry.heldHigh =
+        (reason.empty() ? heldHigh(product.getRhsOperand().get()) : reason).str();
+    layers.describe(product, entry);
+    problem.products.push_back(std::move(entry));
+    products.push_back(product);
+  }
+  return success();
+}
+
+LogicalResult Driver::decide() {
+  if (llvm::Error error = problem.check())
+    return report(std::move(error));
+  decisions = precision::solve(problem);
+  return report(precision::verify(problem, decisions));
+}
+
+void Driver::insertCasts() {
+  for (auto [product, decision] : llvm::zip(products, decisions)) {
+    read(product.getLhsOperand(), decision.chosen.lhs);
+    read(product.getRhsOperand(), decision.chosen.rhs);
+  }
+  eraseBypassed();
+}
+
+/// Lets `operand` read its value held in `format`.
+void Driver::read(OpOperand &operand, FormatAttr format) {
+  if (format.getStorage() == Storage::F32)
+    return;
+  Value old = operand.get();
+  operand.set(held(old, format));
+  if (Operation *view = old.getDefiningOp<ViewOpInterface>())
+    bypassed.insert(view);
+}
+
+/// Views that only products had read go away.
+void Driver::eraseBypassed() {
+  while (!bypassed.empty()) {
+    Operation *view = bypassed.pop_back_val();
+    if (!view->use_empty())
+      continue;
+    Value source = cast<ViewOpInterface>(view).getViewSource();
+    view->erase();
+    if (Operation *next = source.getDefiningOp<ViewOpInterface>())
+      bypassed.insert(next);
+  }
+}
+
+/// `value` held in `format`: a cast of what it is a view of, under the same
+/// views.
+Value Driver::held(Value value, FormatAttr format) {
+  if (castSource(value) == value)
+    return castOf(value, format);
+  Value &holder = holders[{value, format}];
+  if (holder)
+    return holder;
+  Operation *view = value.getDefiningOp();
+  Value source = held(cast<ViewOpInterface>(view).getViewSource(), format);
+  OpBuilder builder(func.getContext());
+  builder.setInsertionPointAfter(view);
+  Operation *copy = builder.clone(*view);
+  copy->setOperand(0, source);
+  auto type = cast<RankedTensorType>(value.getType());
+  copy->getResult(0).setType(
+      RankedTensorType::get(type.getShape(), type.getElementType(), format));
+  return holders[{value, format}] = copy->getResult(0);
+}
+
+Value Driver::castOf(Value value, FormatAttr format) {
+  Value &holder = holders[{value, format}];
+  if (holder)
+    return holder;
+  OpBuilder builder(func.getContext());
+  StringRef name;
+  if (auto arg = dyn_cast<BlockArgument>(value)) {
+    builder.setInsertionPoint(firstOp);
+    name = getArgumentName(func, arg.getArgNumber());
+  } else {
+    Operation *&last = lastCast[value];
+    builder.setInsertionPointAfter(last ? last : value.getDefiningOp());
+    name = getStableName(value.getDefiningOp());
+  }
+  auto type = cast<RankedTensorType>(value.getType());
+  auto cast = CastOp::create(
+      builder, value.getLoc(),
+      RankedTensorType::get(type.getShape(), type.getElementType(), format), value);
+  setStableName(
+      cast, (name + "/cast." + stringifyStorage(format.getStorage())).str());
+  lastCast[value] = cast;
+  ++numCasts;
+  return holder = cast.getY();
+}
+
+LogicalResult Driver::write(StringRef path) {
+  auto module = func->getParentOfType<ModuleOp>();
+  auto hash = module->getAttrOfType<StringAttr>(kGraphHashAttr);
+  return report(precision::writeDecisionsFile(path, problem, decisions,
+                                              hash ? hash.getValue() : ""));
+}
+
+struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
+  using AssignPrecisionBase::AssignPrecisionBase;
+
+  void runOnOperation() override {
+    func::FuncOp func = getStage(getOperation(), "step", "assign-precision");
+    if (!func)
+      return signalPassFailure();
+    Driver driver(func);
+    driver.problem.policy = policy;
+    driver.problem.alignment = alignment;
+    if (failed(driver.check()) || failed(driver.addPins(pins)) ||
+        failed(driver.collect()) || failed(driver.decide()))
+      return signalPassFailure();
+    driver.insertCasts();
+    if (!record.empty() && failed(driver.write(record)))
+      return signalPassFailure();
+    numCasts += driver.numCasts;
+    numEightBit += llvm::count_if(driver.decisions, [](const auto &decision) {
+      return decision.chosen.isEightBit();
+    });
+  }
+};
+
+} // namespace

@@ -1,0 +1,561 @@
+//===- StepEmitter.cpp - a step plan as one .cu file ----------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// The file reads from top to bottom as it runs: kernels, places in device
+// memory, products, and the launch list, straight on. What every package does
+// alike is in include/mpt/CUDA/Step.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "StepEmitter.h"
+#include "KernelEmitter.h"
+#include "ExpressionEmitter.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+using namespace mpt;
+using namespace mpt::cuda;
+
+namespace {
+
+/// Launches of one function of the launch list: compilers are not linear in the
+/// length of a function.
+constexpr size_t kLaunchesPerPart = 64;
+
+struct StepEmitter {
+  const StepPlan &plan;
+  const DeviceMemory &memory;
+  StringRef graphHash;
+  SourceWriter w;
+  /// Kernels by symbol, in order of their first launch.
+  llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
+  unsigned nextProduct = 0;
+
+  StepEmitter(const StepPlan &plan, const DeviceMemory &memory,
+              StringRef graphHash, llvm::raw_ostream &os)
+      : plan(plan), memory(memory), graphHash(graphHash), w(os) {}
+
+  LogicalResult run();
+  LogicalResult buildModels();
+  void header();
+  void emitKernels();
+  void places();
+  LogicalResult products();
+  LogicalResult product(const StepPlan::Launch &launch);
+  void launchList();
+  void launch(const StepPlan::Launch &launch);
+  void launchKernel(const StepPlan::Launch &launch);
+  void launchProduct(const StepPlan::Launch &launch);
+  void launchScatter(const StepPlan::Launch &launch);
+  void copy(const std::string &to, const std::string &from, int64_t bytes,
+            StringRef name);
+  void tables();
+  void constants();
+  void interface();
+  bool hasProducts() const {
+    return llvm::any_of(plan.launches, [](const StepPlan::Launch &launch) {
+      return launch.kind == StepPlan::LaunchKind::Product;
+    });
+  }
+
+  std::string at(Type element, StepPlan::Access access) {
+    const DeviceMemory::Buffer &buffer = memory.buffers[access.buffer];
+    std::string text =
+        ("at<" + memoryType(element) + ">(offset::").str() + buffer.name;
+    if (access.offset)
+      text += " + " + std::to_string(access.offset);
+    return text + ")";
+  }
+};
+
+Type elementOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getElementType();
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels
+//===----------------------------------------------------------------------===//
+
+LogicalResult StepEmitter::buildModels() {
+  for (const StepPlan::Launch &launch : plan.launches) {
+    if (launch.kind != StepPlan::LaunchKind::Kernel)
+      continue;
+    auto call = cast<func::CallOp>(launch.op);
+    std::unique_ptr<KernelModel> &model = kernels[call.getCallee()];
+    if (model)
+      continue;
+    auto built = KernelModel::build(
+        SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+            call, call.getCalleeAttr()));
+    if (failed(built))
+      return failure();
+    model = std::make_unique<KernelModel>(std::move(*built));
+  }
+  return success();
+}
+
+void StepEmitter::header() {
+  w.line("// A training step, written by mpt-build --target=cuda. See "
+         "docs/cuda.md.");
+  w.line("// Graph " + graphHash + ": " + Twine(kernels.size()) +
+         " kernels, " + Twine(plan.launches.size()) + " launches, " +
+         Twine(memory.bytes) + " bytes of device memory.");
+  w.blank();
+  w.line("#include \"mpt/CUDA/Kernels.h\"");
+  if (hasProducts())
+    w.line("#include \"mpt/CUDA/Products.h\"");
+  w.line("#include \"mpt/CUDA/Step.h\"");
+  w.blank();
+  w.line("namespace {");
+  w.blank();
+  w.line("namespace num = mpt::num;");
+  w.blank();
+}
+
+void StepEmitter::emitKernels() {
+  llvm::StringMap<std::pair<StringRef, unsigned>> uses;
+  for (const StepPlan::Launch &launch : plan.launches)
+    if (launch.kind == StepPlan::LaunchKind::Kernel) {
+      auto &entry = uses[cast<func::CallOp>(launch.op).getCallee()];
+      if (entry.second++ == 0)
+        entry.first = launch.name;
+    }
+  for (auto &[symbol, model] : kernels) {
+    auto [first, count] = uses[symbol];
+    std::string text = ("For " + first).str();
+    if (count > 1)
+      text += " and " + std::to_string(count - 1) + " more";
+    emitKernel(*model, text + ".", w);
+    w.blank();
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+void StepEmitter::places() {
+  w.comment("Places in device memory, in bytes from its start. Those of the "
+            "arena are shared by values that are never needed at once.");
+  w.line("namespace offset {");
+  for (auto [index, buffer] : llvm::enumerate(memory.buffers))
+    if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
+      w.assign("constexpr size_t " + Twine(buffer.name), Twine(buffer.offset));
+  w.line("} // namespace offset");
+  w.assign("constexpr size_t memoryBytes", Twine(memory.bytes));
+  w.blank();
+  w.line("mpt::Step step;");
+  if (hasProducts())
+    w.line("mpt::Products products;");
+  w.blank();
+  w.line("template <typename T> T *at(size_t offset) {");
+  w.line("  return reinterpret_cast<T *>(step.memory() + offset);");
+  w.line("}");
+  w.blank();
+}
+
+//===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+StringRef productType(Type element) {
+  if (element.isF32())
+    return "F32";
+  if (element.isBF16())
+    return "BF16";
+  if (isa<Float8E4M3FNType>(element))
+    return "E4M3";
+  return isa<Float8E5M2Type>(element) ? "E5M2" : "";
+}
+bool isFloat8(Type element) {
+  return isa<Float8E4M3FNType, Float8E5M2Type>(element);
+}
+
+/// What cuBLASLt would refuse at load, in the words of the graph.
+LogicalResult checkProduct(const StepPlan::Launch &launch) {
+  auto op = cast<ProductOpInterface>(launch.op);
+  const ProductViews &views = *launch.product;
+  Type lhs = elementOf(op.getLhsOperand().get());
+  Type rhs = elementOf(op.getRhsOperand().get());
+  auto refuse = [&] {
+    return launch.op->emitOpError() << "named '" << launch.name << "' ";
+  };
+  if (productType(lhs).empty() || productType(rhs).empty() ||
+      isFloat8(lhs) != isFloat8(rhs) || (!isFloat8(lhs) && lhs != rhs) ||
+      (isa<Float8E5M2Type>(lhs) && isa<Float8E5M2Type>(rhs)))
+    return refuse() << "multiplies " << lhs << " by " << rhs
+                    << ", which cuBLASLt has no product for on sm_90; expected "
+                       "f32, bf16, or FP8 with at most one f8E5M2";
+  if (!isFloat8(lhs))
+    return success();
+  if (views.k % 16 || views.n % 16)
+    return refuse() << "is FP8 with n = " << views.n << " and k = " << views.k
+                    << ", expected multiples of 16";
+  if (views.lhs.columns != 1 || views.rhs.rows != 1)
+    return refuse() << "has an FP8 operand that is not contiguous along the "
+                       "contraction: run --mpt-k-major before --mpt-fuse";
+  return success();
+}
+
+LogicalResult StepEmitter::product(const StepPlan::Launch &launch) {
+  if (failed(checkProduct(launch)))
+    return failure();
+  auto op = cast<ProductOpInterface>(launch.op);
+  const ProductViews &views = *launch.product;
+  auto operand = [&](const ProductView &view, Type element, bool unitRows,
+                     StepPlan::Access access) {
+    // Row-major if the columns follow each other, else held transposed.
+    int64_t ld = unitRows ? view.columns : view.rows;
+    int64_t at = memory.offsetOf(access);
+    int64_t alignment = std::min<int64_t>(at ? at & -at : 256, 256);
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    os << "{Type::" << productType(element) << ", "
+       << (unitRows ? "true" : "false") << ", " << ld << ", {" << view.batch[0]
+       << ", " << view.batch[1] << "}, " << alignment << "}";
+    return text;
+  };
+  bool lhsTransposed = views.lhs.columns != 1, rhsTransposed = views.rhs.columns != 1;
+  Type lhs = elementOf(op.getLhsOperand().get());
+  Type rhs = elementOf(op.getRhsOperand().get());
+  if (isFloat8(lhs))
+    rhsTransposed = true; // of a single row both hold
+  bool fast = isFloat8(lhs) && op.getProductRole() == Role::Fprop;
+  SmallVector<std::string> items{
+      quoted(launch.name),
+      std::to_string(views.m),
+      std::to_string(views.n),
+      std::to_string(views.k),
+      ("{" + Twine(views.batch[0]) + ", " + Twine(views.batch[1]) + "}").str(),
+      operand(views.lhs, lhs, lhsTransposed, launch.accesses[0]),
+      operand(views.rhs, rhs, rhsTransposed, launch.accesses[1]),
+      operand(views.result, elementOf(launch.op->getResult(0)), false,
+              launch.accesses.back()),
+      fast ? "true" : "false",
+      "false"};
+  std::string text = "    {" + llvm::join(items, ", ") + "},";
+  w.line(text);
+  return success();
+}
+
+LogicalResult StepEmitter::products() {
+  if (!hasProducts())
+    return success();
+  w.comment("name, M, N, K, batch, then A, B and D as {type, held transposed, "
+            "row stride, batch strides, alignment}, fast accumulation, add to "
+            "D.");
+  w.line("using Type = mpt::ProductType;");
+  w.line("const mpt::ProductDesc productTable[] = {");
+  for (const StepPlan::Launch &launch : plan.launches)
+    if (launch.kind == StepPlan::LaunchKind::Product)
+      if (failed(product(launch)))
+        return failure();
+  w.line("};");
+  w.blank();
+  w.comment("Refuses, by name, a product that cuBLASLt does not take.");
+  w.open("void load() {");
+  w.line("std::string error = products.open();");
+  w.line("for (const mpt::ProductDesc &product : productTable)");
+  w.line("  if (error.empty())");
+  w.line("    error = products.add(product);");
+  w.line("if (!error.empty())");
+  w.line("  mpt::fail(error);");
+  w.close();
+  w.blank();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Launch list
+//===----------------------------------------------------------------------===//
+
+void StepEmitter::launchKernel(const StepPlan::Launch &launch) {
+  auto call = cast<func::CallOp>(launch.op);
+  LaunchShape shape = getLaunchShape(*kernels[call.getCallee()]);
+  SmallVector<std::string> items{
+      quoted(launch.name), call.getCallee().str(),
+      shape.gridY == 1 ? std::to_string(shape.gridX)
+                       : ("dim3(" + Twine(shape.gridX) + ", " +
+                          Twine(shape.gridY) + ")")
+                             .str(),
+      std::to_string(shape.block), std::to_string(shape.sharedBytes), "stream"};
+  for (auto [i, access] : llvm::enumerate(launch.accesses)) {
+    Value value = i < call.getNumOperands()
+                      ? call.getOperand(i)
+                      : call.getResult(i - call.getNumOperands());
+    items.push_back(at(elementOf(value), access));
+  }
+  w.list("mpt::launch", items, ";");
+}
+
+void StepEmitter::launchProduct(const StepPlan::Launch &launch) {
+  auto op = cast<ProductOpInterface>(launch.op);
+  std::string scales[2] = {"nullptr", "nullptr"};
+  if (auto scaled = dyn_cast<ScaledMatmulOp>(launch.op)) {
+    Type f32 = elementOf(scaled.getY());
+    unsigned next = 2;
+    if (scaled.getLhsInverseScale())
+      scales[0] = at(f32, launch.accesses[next++]);
+    if (scaled.getRhsInverseScale())
+      scales[1] = at(f32, launch.accesses[next++]);
+  }
+  w.line("// " + launch.name);
+  w.list("products.run",
+         {std::to_string(nextProduct++),
+          at(elementOf(op.getLhsOperand().get()), launch.accesses[0]),
+          at(elementOf(op.getRhsOperand().get()), launch.accesses[1]),
+          at(elementOf(launch.op->getResult(0)), launch.accesses.back()),
+          scales[0], scales[1], "stream"},
+         ";");
+}
+
+void StepEmitter::copy(const std::string &to, const std::string &from,
+                       int64_t bytes, StringRef name) {
+  w.list("mpt::check",
+         {"cudaMemcpyAsync(" + to + ", " + from + ", " + std::to_string(bytes) +
+              ", cudaMemcpyDeviceToDevice, stream)",
+          quoted(name)},
+         ";");
+}
+
+void StepEmitter::launchScatter(const StepPlan::Launch &launch) {
+  auto op = cast<ScatterAddOp>(launch.op);
+  Type f32 = elementOf(op.getY()), id = elementOf(op.getIds());
+  StepPlan::Access init = launch.accesses[0], result = launch.accesses[3];
+  int64_t rows = op.getIds().getType().getNumElements();
+  int64_t columns = op.getInit().getType().getDimSize(1);
+  if (init.buffer != result.buffer || init.offset != result.offset)
+    copy(at(f32, result), at(f32, init),
+         op.getInit().getType().getNumElements() * 4, launch.name);
+  w.list("mpt::launch",
+         {quoted(launch.name), ("mpt::scatterAdd<" + memoryType(id) + ">").str(),
+          std::to_string(llvm::divideCeil(columns, 128)), "128", "0", "stream",
+          at(id, launch.accesses[1]), at(f32, launch.accesses[2]),
+          at(f32, result), std::to_string(rows), std::to_string(columns)},
+         ";");
+}
+
+void StepEmitter::launch(const StepPlan::Launch &launch) {
+  Type bytes = IntegerType::get(func::FuncOp(plan.step).getContext(), 8);
+  switch (launch.kind) {
+  case StepPlan::LaunchKind::Kernel:
+    launchKernel(launch);
+    break;
+  case StepPlan::LaunchKind::Product:
+    launchProduct(launch);
+    break;
+  case StepPlan::LaunchKind::ScatterAdd:
+    launchScatter(launch);
+    break;
+  case StepPlan::LaunchKind::Copy:
+    copy(at(bytes, launch.accesses[1]), at(bytes, launch.accesses[0]),
+         launch.bytes, launch.name);
+    break;
+  case StepPlan::LaunchKind::Fill:
+    w.list("mpt::check",
+           {"cudaMemsetAsync(" + at(bytes, launch.accesses[0]) + ", 0, " +
+                std::to_string(launch.bytes) + ", stream)",
+            quoted(launch.name)},
+           ";");
+    break;
+  }
+}
+
+void StepEmitter::launchList() {
+  size_t parts = llvm::divideCeil(plan.launches.size(), kLaunchesPerPart);
+  for (size_t part = 0; part < parts; ++part) {
+    if (part == 0)
+      w.comment("The launch list: each launch ends before the next begins.");
+    w.open("void enqueue" + Twine(part) + "(cudaStream_t stream) {");
+    size_t begin = part * kLaunchesPerPart;
+    size_t end = std::min(begin + kLaunchesPerPart, plan.launches.size());
+    for (size_t i = begin; i < end; ++i)
+      launch(plan.launches[i]);
+    w.close();
+    w.blank();
+  }
+  w.comment("Queues one step; captured as a CUDA graph when the step is opened.");
+  w.open("void enqueue(cudaStream_t stream) {");
+  for (size_t part = 0; part < parts; ++part)
+    w.line("enqueue" + Twine(part) + "(stream);");
+  w.close();
+  w.blank();
+}
+
+//===----------------------------------------------------------------------===//
+// Tables and interface
+//===----------------------------------------------------------------------===//
+
+StringRef tensorType(Type element) {
+  if (!productType(element).empty())
+    return productType(element);
+  switch (element.getIntOrFloatBitWidth()) {
+  case 1:
+    return "I1";
+  case 8:
+    return "I8";
+  case 32:
+    return "I32";
+  default:
+    return "I64";
+  }
+}
+
+StringRef kindName(Kind kind) {
+  switch (kind) {
+  case Kind::Parameter:
+    return "Parameter";
+  case Kind::OptimizerState:
+    return "OptimizerState";
+  case Kind::ScaleState:
+    return "ScaleState";
+  case Kind::Derived:
+    return "Derived";
+  case Kind::Input:
+    return "Input";
+  case Kind::Label:
+    return "Label";
+  case Kind::Rng:
+    return "Rng";
+  case Kind::Hyper:
+    return "Hyper";
+  }
+  llvm_unreachable("all kinds are listed");
+}
+
+void StepEmitter::constants() {
+  unsigned next = 0;
+  for (auto [index, buffer] : llvm::enumerate(plan.buffers)) {
+    if (buffer.kind != StepPlan::BufferKind::Constant || buffer.bytes == 0)
+      continue;
+    w.line("const unsigned char constantData" + Twine(next++) + "[] = {");
+    std::string text;
+    for (unsigned char byte : buffer.data) {
+      std::string item = std::to_string(byte) + ",";
+      if (4 + text.size() + 1 + item.size() > 80) {
+        w.line("    " + text);
+        text.clear();
+      }
+      text += (text.empty() ? "" : " ") + item;
+    }
+    text.pop_back();
+    w.line("    " + text + "};");
+  }
+  w.line("const std::vector<mpt::Constant> constants = {");
+  next = 0;
+  for (auto [index, buffer] : llvm::enumerate(plan.buffers))
+    if (buffer.kind == StepPlan::BufferKind::Constant && buffer.bytes)
+      w.line("    {offset::" + memory.buffers[index].name + ", " +
+             Twine(buffer.bytes) + ", constantData" + Twine(next++) + "},");
+  w.line("};");
+  w.blank();
+}
+
+void StepEmitter::tables() {
+  constants();
+  w.comment("Arguments and results: name, kind, type, place, elements, range of "
+            "integers, and the value allowed besides.");
+  w.line("const std::vector<mpt::Tensor> tensors = {");
+  auto entry = [&](StringRef name, StringRef kind, RankedTensorType type,
+                   std::string place, const StepPlan::Argument *argument) {
+    auto range = argument && argument->range ? *argument->range
+                                             : std::pair<int64_t, int64_t>(0, 0);
+    bool ignores = argument && argument->ignoreIndex;
+    w.line("    {" + quoted(name) + ", mpt::Kind::" + kind + ",");
+    w.line("     mpt::Type::" + tensorType(type.getElementType()) + ", " + place +
+           ", " + Twine(type.getNumElements()) + ", " + Twine(range.first) + ", " +
+           Twine(range.second) + ", " + (ignores ? "true, " : "false, ") +
+           Twine(ignores ? *argument->ignoreIndex : 0) + "},");
+  };
+  for (const StepPlan::Argument &argument : plan.arguments)
+    entry(argument.name, kindName(argument.kind), argument.type,
+          "offset::" + memory.buffers[argument.buffer].name, &argument);
+  for (const StepPlan::Result &result : plan.results)
+    if (!result.alias) {
+      std::string place = "offset::" + memory.buffers[result.access.buffer].name;
+      if (result.access.offset)
+        place += " + " + std::to_string(result.access.offset);
+      entry(result.name, "Result", result.type, place, nullptr);
+    }
+  w.line("};");
+  w.blank();
+  w.comment("For the simulator's reports.");
+  w.line("const std::vector<mpt::NamedBuffer> buffers = {");
+  for (auto [index, buffer] : llvm::enumerate(memory.buffers))
+    if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
+      w.line("    {offset::" + buffer.name + ", " + Twine(buffer.bytes) + ", \"" +
+             buffer.name + "\"},");
+  w.line("};");
+  w.blank();
+}
+
+void StepEmitter::interface() {
+  w.line("} // namespace");
+  w.blank();
+  w.line("// Functions return 0, or 1 once mpt_cuda_last_error() says why.");
+  w.blank();
+  w.line("extern \"C\" __attribute__((visibility(\"default\"))) const char");
+  w.line("    mpt_graph_hash[] = " + quoted(graphHash) + ";");
+  w.blank();
+  w.open("MPT_EXPORT const char *mpt_cuda_last_error() {");
+  w.line("static thread_local std::string text;");
+  w.line("text = mpt::takeError();");
+  w.line("return text.c_str();");
+  w.close();
+  w.blank();
+  w.open("MPT_EXPORT int mpt_cuda_open() {");
+  w.list("return !step.open",
+         {"memoryBytes", "tensors", "constants", "buffers",
+          hasProducts() ? "load" : "[] {}", "enqueue"},
+         ";");
+  w.close();
+  w.blank();
+  w.open("MPT_EXPORT void mpt_cuda_close() {");
+  if (hasProducts())
+    w.line("products.close();");
+  w.line("step.close();");
+  w.close();
+  w.blank();
+  auto access = [&](StringRef name, StringRef qualifier) {
+    w.open("MPT_EXPORT int mpt_cuda_" + name + "(const char *name, " + qualifier +
+           "void *data, size_t bytes) {");
+    w.line("return !step." + name + "(name, data, bytes);");
+    w.close();
+    w.blank();
+  };
+  access("set", "const ");
+  access("get", "");
+  w.line("MPT_EXPORT int mpt_cuda_step() { return !step.run(); }");
+  w.blank();
+  w.line("MPT_EXPORT int mpt_cuda_synchronize() { return !step.synchronize(); }");
+  w.blank();
+  w.comment("Device memory, laid out as in the manifest.", "// ");
+  w.line("MPT_EXPORT void *mpt_cuda_memory() { return step.memory(); }");
+  w.blank();
+  w.comment("Steps taken, which key the random numbers.", "// ");
+  w.line("MPT_EXPORT int64_t *mpt_cuda_step_number() { return "
+         "&step.stepNumber(); }");
+}
+
+LogicalResult StepEmitter::run() {
+  if (failed(buildModels()))
+    return failure();
+  header();
+  emitKernels();
+  places();
+  if (failed(products()))
+    return failure();
+  launchList();
+  tables();
+  interface();
+  return success();
+}
+
+} // namespace
+
+LogicalResult cuda::emitStep(const StepPlan &plan, const DeviceMemory &memory,
+                             StringRef graphHash, llvm::raw_ostream &os) {
+  return StepEmitter(plan, memory, graphHash, os).run();
+}
