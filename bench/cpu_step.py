@@ -7,8 +7,10 @@ BertForMaskedLM, dropout 0, the same batch and rates for all. Steps during which
 used more than 0.08 cores are not counted, as long as five are left; else all count and the
 table says so.
 
-  python bench/cpu_step.py --models mini base --contenders eager compile ort mpt \\
-      --package mini=build/bench/mini --steps 15 --out build/bench
+  python bench/cpu_step.py --models mini base --contenders eager compile ort mpt --steps 15
+
+The mpt package is exported, imported, differentiated and built here, unless --package mini=DIR
+names one. Figures go to --out as JSON, and with --results docs/results there as well, with a table.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -33,6 +36,7 @@ CONTENDERS = {
     "ort": "onnxruntime, exported step",
     "mpt": "mpt package",
 }
+HEADS = ("contender", "median", "min", "IQR", "CPU", "peak MiB", "vs eager", "vs ort", "steps", "loss 10")
 LR, DECAY, EPS, CLIP = 1e-4, 0.01, 1e-8, 1.0
 FOREIGN_CORES = 0.08
 SETTLE_SECONDS = 0.05
@@ -261,6 +265,30 @@ def prepare(model: str, out: Path) -> None:
             sys.exit(f"exporting the step of '{model}' failed; its messages are in {log.name}")
 
 
+def build_package(model: str, out: Path) -> Path:
+    """Export, import, differentiate and build the mpt package of `model`, where it is not there yet."""
+    from mpt import stages
+
+    package = out / f"mpt_{model}"
+    if package.exists():
+        return package
+    code = (
+        "import sys; sys.path[:0] = sys.argv[3:]\n"
+        "import models; from mpt.export import export\n"
+        "shape = models.SHAPES[sys.argv[1]]\n"
+        "export(models.build(shape, fresh=not shape.small), models.make_batch(shape), sys.argv[2])\n"
+    )
+    onnx, graph, step = (out / f"forward_{model}.onnx", out / f"forward_{model}.mlir", out / f"train_{model}.mlir")
+    with open(out / f"package_{model}.log", "w") as log:
+        command = [sys.executable, "-c", code, model, str(onnx), *sys.path[:3]]
+        if subprocess.run(command, stdout=log, stderr=log, check=False).returncode:
+            sys.exit(f"exporting '{model}' failed; its messages are in {log.name}")
+    stages.import_model(onnx, graph)
+    stages.differentiate(graph, step, DECAY)
+    stages.build(step, package, "cpu")
+    return package
+
+
 def quiet(steps: list[dict[str, float]]) -> tuple[list[dict[str, float]], bool]:
     """Return the steps to count, and whether the machine was quiet for them."""
     kept = [step for step in steps if step["foreign"] <= FOREIGN_CORES]
@@ -293,8 +321,9 @@ def race(args: argparse.Namespace, model: str, out: Path) -> list[dict[str, obje
     from rich.progress import track
 
     prepare(model, out)
-    chosen = [name for name in args.contenders if name != "mpt" or model in packages(args)]
-    workers = [Worker(args, model, name, out) for name in chosen]
+    if "mpt" in args.contenders and model not in packages(args):
+        args.package.append(f"{model}={build_package(model, out)}")
+    workers = [Worker(args, model, name, out) for name in args.contenders]
     for _ in track(range(args.warmup + args.steps), description=f"BERT-{model}"):
         for worker in workers:
             time.sleep(SETTLE_SECONDS)
@@ -309,17 +338,39 @@ def show(model: str, rows: list[dict[str, object]], shape) -> None:
 
     title = f"BERT-{model} {shape.batch}x{shape.seq}, FP32 training step, milliseconds"
     table = Table(title=title, caption="busy: cores used by other processes during the steps")
-    for head in ("contender", "median", "min", "IQR", "CPU", "peak MiB", "vs eager", "steps", "loss 10"):
+    for head in HEADS:
         table.add_column(head, justify="left" if head == "contender" else "right", no_wrap=True)
+    for cells in table_rows(rows):
+        table.add_row(*cells)
+    Console(width=max(120, Console().width)).print(table)
+
+
+def table_rows(rows: list[dict[str, object]]) -> list[list[str]]:
+    """Return the cells of HEADS for each contender; ratios say how many times as fast as another."""
     # Where some rows are disturbed, the fastest steps are what can be compared.
     key = "median_ms" if all(row["quiet"] for row in rows) else "min_ms"
-    eager = next((row[key] for row in rows if row["contender"] == "eager"), None)
+    base = {row["contender"]: row[key] for row in rows}
+    cells = []
     for row in rows:
-        ratio = f"{eager / row[key]:.2f}x" if eager else "-"
+        ratios = [f"{base[other] / row[key]:.2f}x" if other in base else "-" for other in ("eager", "ort")]
         steps = f"{row['steps']}" if row["quiet"] else f"{row['steps']}, busy {row['foreign_cores']:.1f}"
-        figures = [f"{row[key]:.0f}" for key in ("median_ms", "min_ms", "iqr_ms", "cpu_ms", "peak_mib")]
-        table.add_row(CONTENDERS[row["contender"]], *figures, ratio, steps, f"{row['losses'][-1]:.5f}")
-    Console(width=max(120, Console().width)).print(table)
+        figures = [f"{row[k]:.0f}" for k in ("median_ms", "min_ms", "iqr_ms", "cpu_ms", "peak_mib")]
+        cells.append([CONTENDERS[row["contender"]], *figures, *ratios, steps, f"{row['losses'][-1]:.5f}"])
+    return cells
+
+
+def write_results(report: dict, shapes: dict, directory: Path) -> None:
+    """Write cpu_step.json and cpu_step.md."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cpu_step.json").write_text(json.dumps(report, indent=1) + "\n")
+    lines = ["# FP32 training step on the CPU", "", f"`{report['command']}`", ""]
+    lines += [f"{report['cpu']}, {report['threads']} threads. Milliseconds; ratios say how many times as fast."]
+    lines += ["busy: cores that other processes used; medians of quiet steps only, where enough were quiet."]
+    for model, rows in report["models"].items():
+        lines += ["", f"## BERT-{model} {shapes[model].batch}x{shapes[model].seq}", ""]
+        lines += [f"| {' | '.join(HEADS)} |", f"| --- |{' ---: |' * (len(HEADS) - 1)}"]
+        lines += [f"| {' | '.join(cells)} |" for cells in table_rows(rows)]
+    (directory / "cpu_step.md").write_text("\n".join(lines) + "\n")
 
 
 def cpu_model() -> str:
@@ -337,6 +388,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
+    parser.add_argument("--results", type=Path, help="also write cpu_step.json and cpu_step.md here")
     for hidden in ("--worker", "--model"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     for hidden in ("--step-file", "--package-dir"):
@@ -352,13 +404,15 @@ def main() -> None:
     import models
 
     args.out.mkdir(parents=True, exist_ok=True)
-    report = {"cpu": cpu_model(), "threads": args.threads, "command": sys.argv, "models": {}}
+    report = {"cpu": cpu_model(), "threads": args.threads, "command": shlex.join(["python", "bench/cpu_step.py", *sys.argv[1:]]), "models": {}}
     for model in args.models:
         rows = race(args, model, args.out)
         report["models"][model] = rows
         show(model, rows, models.SHAPES[model])
     path = args.out / "cpu_step.json"
     path.write_text(json.dumps(report, indent=1))
+    if args.results:
+        write_results(report, models.SHAPES, args.results)
     print(f"figures: {path}")
 
 

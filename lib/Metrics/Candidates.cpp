@@ -11,9 +11,8 @@
 
 namespace mpt::metrics {
 
-static constexpr num::Format kFormats[] = {num::Format::BF16, num::Format::E4M3,
-                                           num::Format::E5M2,
-                                           num::Format::INT8};
+static constexpr num::Format kFormats[] = {
+    num::Format::BF16, num::Format::E4M3, num::Format::E5M2, num::Format::INT8};
 
 const char *storageName(num::Format format) {
   switch (format) {
@@ -59,8 +58,8 @@ std::vector<Candidate> parseCandidates(std::string_view text) {
     if (star == std::string_view::npos)
       rt::fail(MPT_ERROR_ARGUMENT, "candidates: '", item,
                "' is not a pair such as f8E4M3FN*f8E5M2");
-    result.push_back(
-        {parseFormat(item.substr(0, star)), parseFormat(item.substr(star + 1))});
+    result.push_back({parseFormat(item.substr(0, star)),
+                      parseFormat(item.substr(star + 1))});
     if (comma == std::string_view::npos)
       return result;
     text.remove_prefix(comma + 1);

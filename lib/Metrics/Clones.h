@@ -20,10 +20,8 @@
 /// For vectors written out: LLVM would cut them to 256 bits at v4.
 #if defined(__clang__)
 #define MPT_WIDE_CLONES MPT_CLONES __attribute__((min_vector_width(512)))
-#define MPT_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define MPT_WIDE_CLONES MPT_CLONES
-#define MPT_UNROLL _Pragma("GCC unroll 32")
 #endif
 
 #endif // MPT_LIB_METRICS_CLONES_H

@@ -30,9 +30,9 @@ constexpr int64_t kMostElements = 4096; // batch elements in a sample
 
 /// Which elements of the result are computed.
 struct Shape {
-  int64_t rows, columns;         // of each batch element
-  int64_t elements;              // batch elements, the first of a permutation
-  int64_t lhsPanels, rhsPanels;  // of each batch element
+  int64_t rows, columns;        // of each batch element
+  int64_t elements;             // batch elements, the first of a permutation
+  int64_t lhsPanels, rhsPanels; // of each batch element
 
   int64_t tiles() const { return elements * lhsPanels * rhsPanels; }
   int64_t sampled() const { return elements * rows * columns; }
@@ -106,7 +106,7 @@ struct Side {
   OperandStatistics statistics;
   std::vector<OperandFormat> formats;
   std::vector<float> scales;
-  std::vector<Losses> losses; // by format
+  std::vector<Losses> losses;               // by format
   std::vector<std::vector<int64_t>> chosen; // by batch element of the sample
 
   size_t formatIndex(OperandFormat format) const {
@@ -167,13 +167,21 @@ struct Task {
 };
 
 OperandView lhsView(const mpt_product_view &p) {
-  return {p.lhs.data, p.m, p.lhs.rows, p.k, p.lhs.columns,
+  return {p.lhs.data,
+          p.m,
+          p.lhs.rows,
+          p.k,
+          p.lhs.columns,
           {p.batch[0], p.batch[1]},
           {p.lhs.batch[0], p.lhs.batch[1]}};
 }
 
 OperandView rhsView(const mpt_product_view &p) {
-  return {p.rhs.data, p.n, p.rhs.columns, p.k, p.rhs.rows,
+  return {p.rhs.data,
+          p.n,
+          p.rhs.columns,
+          p.k,
+          p.rhs.rows,
           {p.batch[0], p.batch[1]},
           {p.rhs.batch[0], p.rhs.batch[1]}};
 }
@@ -259,13 +267,12 @@ void Measurer::Impl::run(const Task &task, Workspace &w) {
   const std::vector<int64_t> &rows = lhs.chosen[task.element];
   const std::vector<int64_t> &columns = rhs.chosen[task.element];
   int64_t firstRow = task.first * kTileRows;
-  int64_t rowCount =
-      std::min(shape.rows - firstRow, task.count * kTileRows);
+  int64_t rowCount = std::min(shape.rows - firstRow, task.count * kTileRows);
   const float *lhsData = lhs.view.element(elements[task.element]);
   const float *rhsData = rhs.view.element(elements[task.element]);
   // A task's tiles lie together: its panels, for each rhs panel.
-  int64_t at = (task.element * shape.lhsPanels + task.first) *
-               shape.rhsPanels * kTileElements;
+  int64_t at = (task.element * shape.lhsPanels + task.first) * shape.rhsPanels *
+               kTileElements;
   for (int64_t first = 0; first < lhs.view.k; first += kBlock) {
     int64_t k = std::min(kBlock, lhs.view.k - first);
     w.lhs.fill(lhs, lhsData, rows.data() + firstRow, rowCount, first, k,

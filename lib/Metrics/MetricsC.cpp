@@ -22,6 +22,9 @@ using mpt::rt::fail;
 using mpt::rt::guarded;
 using mpt::rt::require;
 
+/// Of a sample; far more than is of use.
+static constexpr int64_t kMostRows = 1 << 20, kMostThreads = 1024;
+
 struct mpt_profiler {
   mpt_profiler(mpt_package *package, metrics::ProfilerOptions options,
                const char *graphHash, const char *engine)
@@ -33,14 +36,14 @@ struct mpt_profiler {
 
 static metrics::ProfilerOptions optionsOf(const mpt_profiler_options *given) {
   require(given, "options");
-  auto atLeastZero = [](int64_t value, const char *what) {
-    if (value < 0)
+  auto check = [](int64_t value, const char *what, int64_t most) {
+    if (value < 0 || value > most)
       fail(MPT_ERROR_ARGUMENT, "profile: ", what, " is ", value,
-           ", expected at least 0");
+           ", expected 0 to ", most);
   };
-  atLeastZero(given->rows, "rows");
-  atLeastZero(given->columns, "columns");
-  atLeastZero(given->threads, "threads");
+  check(given->rows, "rows", kMostRows);
+  check(given->columns, "columns", kMostRows);
+  check(given->threads, "threads", kMostThreads);
   if (given->seed > uint64_t(INT64_MAX))
     fail(MPT_ERROR_ARGUMENT, "profile: seed is ", given->seed,
          ", expected below 2^63");
@@ -93,8 +96,9 @@ mpt_status mpt_profiler_create(mpt_package *package,
     metrics::ProfilerOptions parsed = optionsOf(options);
     if (!hasProducts(package))
       fail(MPT_ERROR_ARGUMENT, "profile: the package has no products");
-    *out = new mpt_profiler(package, std::move(parsed),
-                            mpt_package_graph_hash(package), mpt_engine(package));
+    *out =
+        new mpt_profiler(package, std::move(parsed),
+                         mpt_package_graph_hash(package), mpt_engine(package));
   });
 }
 
@@ -157,8 +161,8 @@ mpt_status mpt_metrics_product(const mpt_product_view *product,
     auto *copy = static_cast<char *>(std::malloc(text.size() + 1));
     if (!copy)
       throw std::bad_alloc();
-    *json = static_cast<char *>(
-        std::memcpy(copy, text.c_str(), text.size() + 1));
+    *json =
+        static_cast<char *>(std::memcpy(copy, text.c_str(), text.size() + 1));
   });
 }
 

@@ -42,8 +42,8 @@ public:
   }
   void string(const std::string &value) {
     comma();
-    out += nlohmann::json(value).dump(
-        -1, ' ', false, nlohmann::json::error_handler_t::replace);
+    out += nlohmann::json(value).dump(-1, ' ', false,
+                                      nlohmann::json::error_handler_t::replace);
   }
   void integer(int64_t value) {
     comma();
@@ -74,8 +74,7 @@ private:
       out += ',';
     fresh = false;
   }
-  template <typename Body>
-  void open(char begin, char end, const Body &body) {
+  template <typename Body> void open(char begin, char end, const Body &body) {
     comma();
     out += begin;
     fresh = true;
@@ -101,8 +100,7 @@ void writeFormat(Text &t, const char *key, OperandFormat format) {
   });
 }
 
-void writeSummary(Text &t, const char *key,
-                  const std::vector<double> &values) {
+void writeSummary(Text &t, const char *key, const std::vector<double> &values) {
   Summary s = summarize(values);
   t.key(key).object([&] {
     t.key("mean").number(s.mean);
@@ -210,8 +208,7 @@ void writeFile(const std::string &path, const std::string &text) {
   }
   if (!ok) {
     ::unlink(path.c_str());
-    rt::fail(MPT_ERROR_IO, "cannot write '", path,
-             "': ", std::strerror(error));
+    rt::fail(MPT_ERROR_IO, "cannot write '", path, "': ", std::strerror(error));
   }
 }
 
@@ -259,8 +256,7 @@ void Profiler::write(const std::string &path, bool complete) const {
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     int error = errno;
     ::unlink(temporary.c_str());
-    rt::fail(MPT_ERROR_IO, "cannot write '", path,
-             "': ", std::strerror(error));
+    rt::fail(MPT_ERROR_IO, "cannot write '", path, "': ", std::strerror(error));
   }
 }
 

@@ -68,7 +68,7 @@ namespace {
 /// Running statistics of one thread, on bits.
 struct Scan {
   uint64_t elements = 0, zeros = 0, nans = 0;
-  uint32_t amax = 0;                 // finite
+  uint32_t amax = 0;                  // finite
   uint32_t minNonzero = ~uint32_t(0); // less one; all ones: none
   uint64_t exponents[2][256] = {};
 
@@ -196,10 +196,10 @@ Losses countLosses(const Chunks &chunks, const OperandStatistics &statistics,
       statistics.elements - statistics.zeros - statistics.nonfinite();
   if (population == 0)
     return {};
-  uint32_t low = lastBits([=](float x) {
-    return (num::encode(format, x * scale) & 0x7fffu) == 0;
-  });
-  uint32_t high = lastBits([=](float x) { return !exceeds(format, x * scale); });
+  uint32_t low = lastBits(
+      [=](float x) { return (num::encode(format, x * scale) & 0x7fffu) == 0; });
+  uint32_t high =
+      lastBits([=](float x) { return !exceeds(format, x * scale); });
   if (num::bits(statistics.minNonzero) > low &&
       num::bits(statistics.amax) <= high)
     return {};

@@ -110,44 +110,43 @@ inline __attribute__((always_inline)) void
 floatTile(int64_t k, const float *__restrict lhs, const float *__restrict rhs,
           float *__restrict tile) {
   Floats acc[kTileRows];
-  MPT_UNROLL for (int i = 0; i < kTileRows; ++i)
+  for (int i = 0; i < kTileRows; ++i)
     acc[i] = load<Floats>(tile + i * kTileColumns);
   for (int64_t p = 0; p < k; ++p, lhs += kTileRows, rhs += kTileColumns) {
     Floats b = load<Floats>(rhs);
-    MPT_UNROLL for (int i = 0; i < kTileRows; ++i)
+    for (int i = 0; i < kTileRows; ++i)
       acc[i] = multiplyAdd(lhs[i], b, acc[i]);
   }
-  MPT_UNROLL for (int i = 0; i < kTileRows; ++i)
+  for (int i = 0; i < kTileRows; ++i)
     store(tile + i * kTileColumns, acc[i]);
 }
 
 /// Half a tile's rows: products and bounds together fill the registers.
 inline __attribute__((always_inline)) void
 doubleHalf(int64_t k, const double *__restrict lhs,
-           const double *__restrict lhsMagnitudes,
-           const double *__restrict rhs,
+           const double *__restrict lhsMagnitudes, const double *__restrict rhs,
            const double *__restrict rhsMagnitudes, double *__restrict products,
            double *__restrict bounds) {
   Doubles product[kHalf][kVectors], bound[kHalf][kVectors];
-  MPT_UNROLL for (int i = 0; i < kHalf; ++i)
-    MPT_UNROLL for (int v = 0; v < kVectors; ++v) {
+  for (int i = 0; i < kHalf; ++i)
+    for (int v = 0; v < kVectors; ++v) {
       int at = i * kTileColumns + v * kLanes;
       product[i][v] = load<Doubles>(products + at);
       bound[i][v] = load<Doubles>(bounds + at);
     }
   for (int64_t p = 0; p < k; ++p) {
-    MPT_UNROLL for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kVectors; ++v) {
       Doubles b = load<Doubles>(rhs + p * kTileColumns + v * kLanes);
       Doubles m = load<Doubles>(rhsMagnitudes + p * kTileColumns + v * kLanes);
-      MPT_UNROLL for (int i = 0; i < kHalf; ++i) {
+      for (int i = 0; i < kHalf; ++i) {
         product[i][v] = multiplyAdd(lhs[p * kTileRows + i], b, product[i][v]);
         bound[i][v] =
             multiplyAdd(lhsMagnitudes[p * kTileRows + i], m, bound[i][v]);
       }
     }
   }
-  MPT_UNROLL for (int i = 0; i < kHalf; ++i)
-    MPT_UNROLL for (int v = 0; v < kVectors; ++v) {
+  for (int i = 0; i < kHalf; ++i)
+    for (int v = 0; v < kVectors; ++v) {
       int at = i * kTileColumns + v * kLanes;
       store(products + at, product[i][v]);
       store(bounds + at, bound[i][v]);
@@ -164,11 +163,12 @@ MPT_WIDE_CLONES void multiply(int64_t k, int64_t lhsPanels, int64_t rhsPanels,
       floatTile(k, lhs + i * k * kTileRows, rhs + j * k * kTileColumns, tiles);
 }
 
-MPT_WIDE_CLONES void
-multiplyWithBound(int64_t k, int64_t lhsPanels, int64_t rhsPanels,
-                  const double *lhs, const double *lhsMagnitudes,
-                  const double *rhs, const double *rhsMagnitudes,
-                  double *products, double *bounds) {
+MPT_WIDE_CLONES void multiplyWithBound(int64_t k, int64_t lhsPanels,
+                                       int64_t rhsPanels, const double *lhs,
+                                       const double *lhsMagnitudes,
+                                       const double *rhs,
+                                       const double *rhsMagnitudes,
+                                       double *products, double *bounds) {
   constexpr int half = kHalf * kTileColumns;
   for (int64_t j = 0; j < rhsPanels; ++j)
     for (int64_t i = 0; i < lhsPanels; ++i) {

@@ -40,11 +40,10 @@ def run_build(args: argparse.Namespace) -> None:
 def run_train(args: argparse.Namespace) -> None:
     """Take steps with a CPU package."""
     from mpt.data import load_batches
-    from mpt.train import Schedule, follow, train_package
+    from mpt.runtime import Package
+    from mpt.train import Schedule, follow, open_log, train_package
 
     batches = load_batches(args.data)
-    from mpt.runtime import Package
-
     package = Package(str(args.package), threads=args.threads)
     try:
         if args.resume:
@@ -52,7 +51,7 @@ def run_train(args: argparse.Namespace) -> None:
         first = package.step_number
         schedule = Schedule(args.lr, args.warmup)
         records = train_package(package, batches, args.steps, schedule, first, args.seed)
-        with open(args.log, "a" if args.resume else "w") as log:
+        with open_log(args.log, append=bool(args.resume)) as log:
             taken = follow(records, args.steps, f"train {args.package.name}", log)
         if args.checkpoint:
             with staged(args.checkpoint) as inner:

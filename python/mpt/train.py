@@ -8,6 +8,7 @@ the same bits as one that was never stopped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -102,6 +103,17 @@ def follow(records: Iterator[Record], steps: int, title: str, log: TextIO | None
                 log.flush()
             display.update(task, advance=1, note=f"loss {record.loss:.4f}  {record.ms:.0f} ms")
     return taken
+
+
+@contextlib.contextmanager
+def open_log(path: Path, append: bool = False) -> Iterator[TextIO]:
+    """Open a log; where training fails before its first step, no empty file stays behind."""
+    with open(path, "a" if append else "w") as log:
+        try:
+            yield log
+        finally:
+            if log.tell() == 0:
+                path.unlink()
 
 
 def read_log(path: Path) -> list[Record]:

@@ -1,4 +1,4 @@
-/*===- MetricsC.h - C API of the profiler --------------------------*- C -*-===//
+/*===- MetricsC.h - C API of the profiler -------------------------*- C -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

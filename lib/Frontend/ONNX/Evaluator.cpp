@@ -515,6 +515,41 @@ Expected<HostTensor> gather(const Node &node, Inputs inputs) {
   return result;
 }
 
+Expected<HostTensor> gatherElements(const Node &node, Inputs inputs) {
+  if (Error error = need(inputs, 2))
+    return std::move(error);
+  const HostTensor &data = *inputs[0], &ids = *inputs[1];
+  int64_t rank = data.shape.size();
+  auto axis = normalizeAxis(Attributes(node).integer("axis", 0), rank);
+  if (!axis)
+    return axis.takeError();
+  if (ids.isReal() || static_cast<int64_t>(ids.shape.size()) != rank)
+    return createStringError("expected integer indices of the data's rank");
+  for (int64_t d = 0; d < rank; ++d)
+    if (d != *axis && ids.shape[d] > data.shape[d])
+      return createStringError("the indices are larger than the data in dim " +
+                               Twine(d));
+  auto result = make(data.dataType, ids.shape);
+  if (!result)
+    return result;
+  Shape strides = stridesOf(data.shape);
+  int64_t rows = data.shape[*axis], step = strides[*axis];
+  strides[*axis] = 0; // which the index replaces
+  Error error =
+      forEach(ids.shape, {strides}, [&](int64_t at, ArrayRef<int64_t> from) {
+        int64_t id = ids.integers[at];
+        if (id < -rows || id >= rows)
+          return createStringError("index " + Twine(id) + " is outside [" +
+                                   Twine(-rows) + ", " + Twine(rows) + ")");
+        int64_t row = id < 0 ? id + rows : id;
+        result->set(at, data, from[0] + row * step);
+        return Error::success();
+      });
+  if (error)
+    return std::move(error);
+  return result;
+}
+
 Expected<HostTensor> range(const Node &, Inputs inputs) {
   if (Error error = need(inputs, 3))
     return std::move(error);
@@ -608,6 +643,7 @@ Evaluator mpt::onnx_import::findEvaluator(StringRef opType) {
       {"Slice", slice},
       {"Concat", concat},
       {"Gather", gather},
+      {"GatherElements", gatherElements},
       {"Range", range},
       {"ConstantOfShape", constantOfShape},
       {"ReduceProd", reduceProd},

@@ -210,11 +210,15 @@ Naming::pathOf(Operation *op,
         name.consume_back(".weight");
         return name.str();
       };
+      std::string path = moduleOf(found->second);
       // A tied parameter lies in several modules: the one that calls names it.
+      bool isTied = !llvm::hasSingleElement(operand.getUses());
       for (const std::string &alias : aliases.lookup(found->second))
-        if (moduleOf(alias) == scope)
-          return withoutBase(scope);
-      std::string path = moduleOf(found->second), shorter = withoutBase(path);
+        isTied |= moduleOf(alias) == scope;
+      bool isOuter = StringRef(path).starts_with(scope);
+      if (isTied && !scope.empty() && !isOuter)
+        path = scope;
+      std::string shorter = withoutBase(path);
       return shorter.empty() ? path : shorter;
     }
   }

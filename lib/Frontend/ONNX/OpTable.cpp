@@ -72,6 +72,7 @@ const OpRule kRules[] = {
     // Folded on constants only.
     {"Concat", 13, importConstantOnly},
     {"ConstantOfShape", 9, importConstantOnly},
+    {"GatherElements", 13, importConstantOnly},
     {"Max", 13, importConstantOnly},
     {"Min", 13, importConstantOnly},
     {"Mod", 13, importConstantOnly},

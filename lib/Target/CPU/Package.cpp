@@ -23,6 +23,8 @@ using namespace mpt;
 void mpt::buildCPUPipeline(OpPassManager &manager) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
+  manager.addPass(createMaterializeFormats());
+  manager.addPass(createEmulateProducts());
   manager.addPass(createDecompose());
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());

@@ -137,5 +137,21 @@ func.func private @alias_type(tensor<3xf32>, tensor<2xf32>) -> (tensor<3xf32> {m
 
 // -----
 
+// expected-error @+2 {{expected '<'}}
+// expected-error @below {{failed to parse MPT_MetricsAttr parameter 'candidates' which is to be a `::llvm::ArrayRef<CandidateMetricsAttr>`}}
+func.func private @metrics_empty() attributes {m = #mpt.metrics<m = 1, n = 2, k = 3, []>}
+
+// -----
+
+// expected-error @below {{'builtin.module' op 'mpt.graph_hash' must be 16 lower-case hex digits, found "0123456789ABCDEF"}}
+module attributes {mpt.graph_hash = "0123456789ABCDEF"} {}
+
+// -----
+
+// expected-error @below {{'builtin.module' op 'mpt.graph_hash' must be 16 lower-case hex digits, found "0123"}}
+module attributes {mpt.graph_hash = "0123"} {}
+
+// -----
+
 // expected-error @below {{'func.func' op results 0 and 1 both update argument 0}}
 func.func private @alias_twice(tensor<3xf32>) -> (tensor<3xf32> {mpt.alias = 0 : i64}, tensor<3xf32> {mpt.alias = 0 : i64})

@@ -168,3 +168,11 @@ func.func @pad_offsets(%x: tensor<2x3xf32>) {
   %0 = mpt.pad %x : (tensor<2x3xf32>) -> tensor<2x3xf32>
   return
 }
+
+// -----
+
+func.func @copy_shape(%x: tensor<2x3xf32>) {
+  // expected-error @below {{'mpt.copy' op requires the same type for all operands and results}}
+  %0 = mpt.copy %x : (tensor<2x3xf32>) -> tensor<3x2xf32>
+  return
+}

@@ -20,12 +20,14 @@ func.func @constants() {
 // CHECK-NEXT: mpt.transpose %{{.*}} {permutation = array<i64: 1, 0>} : (tensor<2x3xf32>) -> tensor<3x2xf32>
 // CHECK-NEXT: mpt.slice %{{.*}} {offsets = array<i64: 1, 0>} : (tensor<2x3xf32>) -> tensor<1x3xf32>
 // CHECK-NEXT: mpt.pad %{{.*}} {offsets = array<i64: 0, 1>} : (tensor<1x3xf32>) -> tensor<2x5xf32>
+// CHECK-NEXT: mpt.copy %{{.*}} : (tensor<3x2xf32>) -> tensor<3x2xf32>
 func.func @views(%x: tensor<2x3xf32>) {
   %0 = mpt.reshape %x : (tensor<2x3xf32>) -> tensor<3x1x2xf32>
   %1 = mpt.broadcast %x : (tensor<2x3xf32>) -> tensor<4x2x3xf32>
   %2 = mpt.transpose %x {permutation = array<i64: 1, 0>} : (tensor<2x3xf32>) -> tensor<3x2xf32>
   %3 = mpt.slice %x {offsets = array<i64: 1, 0>} : (tensor<2x3xf32>) -> tensor<1x3xf32>
   %4 = mpt.pad %3 {offsets = array<i64: 0, 1>} : (tensor<1x3xf32>) -> tensor<2x5xf32>
+  %5 = mpt.copy %2 : (tensor<3x2xf32>) -> tensor<3x2xf32>
   return
 }
 
