@@ -10,7 +10,7 @@ import pytest
 
 from mpt import plot
 from mpt.data import Batches
-from mpt.train import Schedule, follow, read_log, train_package
+from mpt.train import Schedule, follow, open_log, read_log, train_package
 
 
 class FakePackage:
@@ -53,6 +53,18 @@ def test_log_round_trip(batches, tmp_path):
     (tmp_path / "l.jsonl").write_text(log.getvalue() + "{broken\n")
     with pytest.raises(ValueError, match="l.jsonl:4: not a training record"):
         read_log(tmp_path / "l.jsonl")
+
+
+def test_an_empty_log_does_not_stay(tmp_path):
+    path = tmp_path / "l.jsonl"
+    with pytest.raises(KeyError), open_log(path):
+        raise KeyError
+    assert not path.exists()
+    for append in (False, True):
+        with pytest.raises(KeyError), open_log(path, append) as log:
+            log.write("x\n" if not append else "")
+            raise KeyError
+    assert path.read_text() == "x\n"
 
 
 def test_plot_writes_a_png(tmp_path):

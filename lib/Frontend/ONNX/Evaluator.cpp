@@ -535,8 +535,8 @@ Expected<HostTensor> gatherElements(const Node &node, Inputs inputs) {
   Shape strides = stridesOf(data.shape);
   int64_t rows = data.shape[*axis], step = strides[*axis];
   strides[*axis] = 0; // which the index replaces
-  Error error =
-      forEach(ids.shape, {strides}, [&](int64_t at, ArrayRef<int64_t> from) {
+  Error error = forEach(
+      ids.shape, {strides}, [&](int64_t at, ArrayRef<int64_t> from) -> Error {
         int64_t id = ids.integers[at];
         if (id < -rows || id >= rows)
           return createStringError("index " + Twine(id) + " is outside [" +

@@ -71,7 +71,7 @@ LaunchShape cuda::getLaunchShape(const KernelModel &model) {
         llvm::divideCeil(model.columns, kThreads), kMostBlocks);
     return launch;
   case Shape::ThreadPerRow:
-    launch.gridX = llvm::divideCeil(model.rows, kThreads);
+    launch.gridX = llvm::divideCeil(model.rows, launch.block);
     return launch;
   case Shape::ThreadPerColumn:
     launch.gridX = llvm::divideCeil(model.columns, kThreads);

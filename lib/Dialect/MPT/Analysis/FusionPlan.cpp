@@ -355,9 +355,9 @@ LogicalResult mpt::rematerialiseCheapOps(func::FuncOp step) {
   for (Operation &op : llvm::make_early_inc_range(block.without_terminator()))
     if (isRematerialisable(op))
       copyToUses(op);
-  for (Operation &op :
-       llvm::make_early_inc_range(llvm::reverse(block.without_terminator())))
-    if (op.use_empty() && isPure(&op))
+  // The block's own reverse iterators, which erasing the current op leaves valid.
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
+    if (!op.hasTrait<OpTrait::IsTerminator>() && op.use_empty() && isPure(&op))
       op.erase();
   return success();
 }

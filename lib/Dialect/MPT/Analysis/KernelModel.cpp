@@ -200,6 +200,12 @@ LogicalResult ModelBuilder::findDomain() {
   WalkResult walk = kernel.walk([&](Operation *op) {
     if (auto chunks = dyn_cast<ReduceChunksOp>(op)) {
       int64_t rows = shapeOf(chunks.getX())[0];
+      if (llvm::any_of(chunks->getUsers(), [](Operation *user) {
+            return !isa<func::ReturnOp, ReshapeOp>(user);
+          })) {
+        fail(op) << "can only be returned";
+        return WalkResult::interrupt();
+      }
       if (chunkRows && chunkRows != rows) {
         fail(op) << "sums chunks of " << rows << " rows, but another op of "
                  << chunkRows;

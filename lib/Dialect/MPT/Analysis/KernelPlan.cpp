@@ -22,8 +22,9 @@ constexpr int64_t kKeepCost = 8;
 /// Longest row that is kept, and all of a kernel's row buffers, in bytes.
 constexpr int64_t kMaxKeptColumns = 16384;
 constexpr int64_t kMaxKeptBytes = 256 * 1024;
-/// Work of one task in instructions: a few tens of microseconds.
-constexpr int64_t kTaskWork = 256 * 1024;
+/// Work of one task in instructions (16 elements at a time): ten to twenty
+/// microseconds.
+constexpr int64_t kTaskWork = 2048 * 1024;
 
 bool isPerRow(ResultKind kind) {
   return kind == ResultKind::PerRow || kind == ResultKind::ChunkPerRow;

@@ -2,17 +2,17 @@
 // RUN: mpt-opt %s -split-input-file --test-mpt-kernel-model -o /dev/null 2>&1 | FileCheck %s
 
 // Without broadcasting, all elements are one row.
-// CHECK-LABEL: remark: 1 x 32768 in 3 tasks of 1 x {{[0-9]+}}
+// CHECK-LABEL: remark: 1 x 131072 in {{[0-9]+}} tasks of 1 x {{[0-9]+}}
 // CHECK: remark: #0 = argument 0 [0 + c*1] phase 0
 // CHECK: remark: #1 = argument 1 [0] per row phase 0
 // CHECK: remark: #2 = mpt.mul #0 #1 phase 0
 // CHECK: remark: #3 = mpt.gelu #2 phase 0
 // CHECK: remark: phase 0: stores
 // CHECK: remark: result 0: full #3:0, may be argument 0
-func.func private @flattened(%x: tensor<16x2048xf32>, %s: tensor<f32>) -> tensor<16x2048xf32> attributes {mpt.kernel} {
-  %0 = mpt.mul %x, %s : (tensor<16x2048xf32>, tensor<f32>) -> tensor<16x2048xf32>
-  %1 = mpt.gelu %0 : (tensor<16x2048xf32>) -> tensor<16x2048xf32>
-  return %1 : tensor<16x2048xf32>
+func.func private @flattened(%x: tensor<16x8192xf32>, %s: tensor<f32>) -> tensor<16x8192xf32> attributes {mpt.kernel} {
+  %0 = mpt.mul %x, %s : (tensor<16x8192xf32>, tensor<f32>) -> tensor<16x8192xf32>
+  %1 = mpt.gelu %0 : (tensor<16x8192xf32>) -> tensor<16x8192xf32>
+  return %1 : tensor<16x8192xf32>
 }
 
 // -----

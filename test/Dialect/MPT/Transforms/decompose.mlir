@@ -46,3 +46,16 @@ func.func @middle(%x: tensor<2x3x4xf32>) -> tensor<2x1x4xf32> {
   %s = mpt.reduce %x {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<2x3x4xf32>) -> tensor<2x1x4xf32>
   return %s : tensor<2x1x4xf32>
 }
+
+// -----
+
+// The gradient of a slice of fused Q, K and V: rows of 4 move as a whole.
+// CHECK-LABEL: func.func @pad
+func.func @pad(%dy: tensor<2x4xf32>) -> tensor<2x12xf32> {
+  // CHECK-DAG: %[[ROWS:.*]] = mpt.constant dense<[1, 4]> : tensor<2xi64>
+  // CHECK-DAG: %[[ZEROS:.*]] = mpt.constant dense<0.000000e+00> : tensor<6x4xf32>
+  // CHECK: mpt.scatter_add %[[ZEROS]], %[[ROWS]], %arg0
+  // CHECK-NOT: mpt.pad
+  %y = mpt.pad %dy {offsets = array<i64: 0, 4>} : (tensor<2x4xf32>) -> tensor<2x12xf32>
+  return %y : tensor<2x12xf32>
+}
