@@ -15,6 +15,19 @@
 #include "mpt/Target/CPU/Package.h"
 #include "mpt/Target/CUDA/Package.h"
 
+/// The command line with the op left out of diagnostics unless asked for: an
+/// error about a step would print the whole step.
+static std::vector<char *> quietArguments(int argc, char **argv) {
+  static char quiet[] = "--mlir-print-op-on-diagnostic=false";
+  std::vector<char *> arguments(argv, argv + argc);
+  bool given = llvm::any_of(arguments, [](llvm::StringRef argument) {
+    return argument.contains("mlir-print-op-on-diagnostic");
+  });
+  if (!given)
+    arguments.insert(arguments.begin() + 1, quiet);
+  return arguments;
+}
+
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   registry.insert<mlir::func::FuncDialect, mpt::MPTDialect>();
@@ -24,6 +37,7 @@ int main(int argc, char **argv) {
   mpt::registerCPUPipeline();
   mpt::registerCUDAPipeline();
   mpt::registerTestKernelModelPass();
-  return mlir::asMainReturnCode(
-      mlir::MlirOptMain(argc, argv, "mpt optimizer driver\n", registry));
+  std::vector<char *> arguments = quietArguments(argc, argv);
+  return mlir::asMainReturnCode(mlir::MlirOptMain(
+      arguments.size(), arguments.data(), "mpt optimizer driver\n", registry));
 }

@@ -63,18 +63,18 @@ int64_t paddedColumns(const KernelModel &model) {
 LaunchShape cuda::getLaunchShape(const KernelModel &model) {
   LaunchShape launch;
   launch.shape = chooseShape(model);
-  launch.block = kThreads;
   int64_t chunks = llvm::divideCeil(model.rows, KernelModel::kChunkRows);
+  int64_t threads =
+      launch.shape == Shape::ThreadPerRow ? model.rows : model.columns;
+  launch.block = std::min(llvm::alignTo(threads, 32), uint64_t(kThreads));
+  launch.gridX = llvm::divideCeil(threads, launch.block);
   switch (launch.shape) {
   case Shape::ThreadPerElement:
-    launch.gridX = std::min<int64_t>(
-        llvm::divideCeil(model.columns, kThreads), kMostBlocks);
+    launch.gridX = std::min(launch.gridX, kMostBlocks);
     return launch;
   case Shape::ThreadPerRow:
-    launch.gridX = llvm::divideCeil(model.rows, launch.block);
     return launch;
   case Shape::ThreadPerColumn:
-    launch.gridX = llvm::divideCeil(model.columns, kThreads);
     launch.gridY = chunks;
     return launch;
   case Shape::WarpPerRow:
@@ -571,8 +571,15 @@ void Emitter::emitRows() {
 void Emitter::emitElements() {
   enterRow();
   prepare(0);
-  w.line("for (int64_t c = mpt::gridThreadId(); c < " + Twine(model.columns) + ";");
-  w.open("     c += mpt::gridThreads()) {");
+  std::string head = "for (int64_t c = mpt::gridThreadId(); c < " +
+                     std::to_string(model.columns) + ";";
+  std::string step = "c += mpt::gridThreads()) {";
+  if (head.size() + step.size() + 3 <= 80) {
+    w.open(head + " " + step);
+  } else {
+    w.line(head);
+    w.open("     " + step);
+  }
   emitLoopBody(0);
   w.close();
 }

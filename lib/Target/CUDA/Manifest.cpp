@@ -155,6 +155,10 @@ void Writer::launches() {
         json.attribute("symbol", cast<func::CallOp>(launch.op).getCallee());
       if (launch.kind == StepPlan::LaunchKind::Product)
         product(launch);
+      if (auto scatter = dyn_cast_or_null<ScatterAddOp>(launch.op)) {
+        json.attribute("rows", scatter.getIds().getType().getNumElements());
+        json.attribute("columns", scatter.getInit().getType().getDimSize(1));
+      }
       if (launch.bytes)
         json.attribute("bytes", launch.bytes);
       accesses("args", launch.accesses);

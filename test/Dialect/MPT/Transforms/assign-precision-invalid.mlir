@@ -18,14 +18,14 @@ func.func @step(%x: tensor<16x16xf32>) {
 // -----
 
 func.func @step(%x: tensor<16x16xf32>) {
-  // expected-error@+1 {{assign-precision expects a step without formats, found 'x/cast.bf16' held in tensor<16x16xf32, #mpt.format<bf16>>}}
+  // expected-error@+1 {{assign-precision expects a step without formats, found 'x/cast.bf16' held in 'tensor<16x16xf32, #mpt.format<bf16>>'}}
   %0 = mpt.cast %x {mpt.name = "x/cast.bf16"} : (tensor<16x16xf32>) -> tensor<16x16xf32, #mpt.format<bf16>>
   return
 }
 
 // -----
 
-// expected-error@+1 {{found argument 'x' held in tensor<16x16xf32, #mpt.format<bf16>>}}
+// expected-error@+1 {{found argument 'x' held in 'tensor<16x16xf32, #mpt.format<bf16>>'}}
 func.func @step(%x: tensor<16x16xf32, #mpt.format<bf16>> {mpt.name = "x"}) {
   return
 }

@@ -38,14 +38,14 @@ func.func @step(%x: tensor<4x4xf32>) {
 
 // -----
 
-// expected-error@+1 {{mpt-materialize-formats: argument 0 is held in a format: tensor<4xf32, #mpt.format<bf16>>}}
+// expected-error@+1 {{mpt-materialize-formats: argument 0 is held in a format: 'tensor<4xf32, #mpt.format<bf16>>'}}
 func.func @step(%x: tensor<4xf32, #mpt.format<bf16>>) {
   return
 }
 
 // -----
 
-// expected-error@+1 {{mpt-materialize-formats: result 0 is held in a format: tensor<4xf32, #mpt.format<bf16>>}}
+// expected-error@+1 {{mpt-materialize-formats: result 0 is held in a format: 'tensor<4xf32, #mpt.format<bf16>>'}}
 func.func @step(%x: tensor<4xf32>) -> tensor<4xf32, #mpt.format<bf16>> {
   %0 = mpt.cast %x : (tensor<4xf32>) -> tensor<4xf32, #mpt.format<bf16>>
   return %0 : tensor<4xf32, #mpt.format<bf16>>

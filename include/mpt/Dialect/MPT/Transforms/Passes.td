@@ -45,6 +45,7 @@ def AddOptimizer : Pass<"mpt-add-optimizer", "::mlir::ModuleOp"> {
 
 def AttachMetrics : Pass<"mpt-attach-metrics", "::mlir::ModuleOp"> {
   let summary = "put measured errors on the products that they were measured on";
+  let dependentDialects = ["::mpt::MPTDialect"];
   let description = [{
     Expects `@step` and a metrics file of the same graph: the file's hash is the
     module's `mpt.graph_hash`, which `--mpt-differentiate` sets and which no
@@ -66,6 +67,7 @@ def AttachMetrics : Pass<"mpt-attach-metrics", "::mlir::ModuleOp"> {
 
 def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
   let summary = "give every product's operands a number format";
+  let dependentDialects = ["::mpt::MPTDialect"];
   let description = [{
     Expects `@step` without casts, and for the policy `threshold` metrics on
     every product that no pin decides. Only inserts `mpt.cast`, directly behind
@@ -108,6 +110,7 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
 
 def MaterializeFormats : Pass<"mpt-materialize-formats", "::mlir::ModuleOp"> {
   let summary = "casts become scales and stored codes";
+  let dependentDialects = ["::mpt::MPTDialect"];
   let description = [{
     Expects `@step` as `--assign-precision` leaves it. Every cast becomes
     `mpt.quantize` to its storage type; FP8 and INT8 with the recipe `current`
