@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,7 @@ def write_model(layers: int, hidden: int, batch: int, seq: int, path: Path) -> N
     from transformers import BertConfig, BertForMaskedLM
     from transformers.initialization import no_init_weights
 
-    from mpt import export
+    from mpt.export import DEFAULT_OPSET, _prepared, _restore_names, _run_exporter
 
     config = BertConfig(
         vocab_size=30522,
@@ -55,9 +54,9 @@ def write_model(layers: int, hidden: int, batch: int, seq: int, path: Path) -> N
         model = BertForMaskedLM(config)
     ones = torch.ones((batch, seq), dtype=torch.int64)
     tensors = {"input_ids": ones, "attention_mask": ones, "token_type_ids": 0 * ones, "labels": ones}
-    with export._prepared(model, True):
-        graph = export._run_exporter(model, tensors, ["loss", "logits"], None, export.DEFAULT_OPSET).model
-        export._restore_names(model, graph)
+    with _prepared(model, True):
+        graph = _run_exporter(model, tensors, ["loss", "logits"], None, DEFAULT_OPSET).model
+        _restore_names(model, graph)
     parameters, offset = dict(model.named_parameters()), 0
     for name, value in graph.graph.initializers.items():
         if name in parameters:
@@ -115,6 +114,7 @@ def pass_times(log: Path) -> dict[str, float]:
 
 def measure(layers: int, args: argparse.Namespace, work: Path) -> dict[str, object]:
     """Return the figures of one model size."""
+    from mpt import cuda
     from mpt.stages import find_tool
 
     opt, build = find_tool("mpt-opt"), find_tool("mpt-build")
@@ -144,9 +144,9 @@ def measure(layers: int, args: argparse.Namespace, work: Path) -> dict[str, obje
             source = work / "assigned.mlir"
             stage("assign", opt, step, f"--assign-precision=policy={args.policy}", "-o", source)
         stage("CUDA sources", build, source, "--target=cuda", "-o", work / "cuda")
-        if args.nvcc and shutil.which("nvcc"):
-            code = "import sys; from mpt import stages; from pathlib import Path; stages.compile_cuda(Path(sys.argv[1]))"
+        if args.nvcc and not cuda.missing_for_nvcc():
             os.environ["PYTHONPATH"] = str(ROOT / "python")
+            code = "import sys; from mpt import cuda; cuda.compile_package(sys.argv[1])"
             stage("nvcc", sys.executable, "-c", code, work / "cuda")
     chain = [name for name in ("import", "training step", "assign", "CUDA sources") if name in stages]
     result["onnx_to_cuda_s"] = sum(stages[name]["wall_s"] for name in chain) if args.cuda else None

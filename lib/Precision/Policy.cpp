@@ -91,6 +91,7 @@ std::vector<Verdict> judgeAll(const Problem &problem, const Product &product,
       why = product.heldHigh;
     if (!why.empty()) {
       verdict.admitted = verdict.undecided = false;
+      verdict.barred = true;
       verdict.why = why;
     }
     verdicts.push_back(std::move(verdict));
@@ -104,35 +105,33 @@ bool isBetter(const Verdict &a, const Verdict &b) {
          std::pair(b.formats.getBytes(), b.ratio);
 }
 
-/// Runner-up and margin of the high format: the cheaper candidate that missed
-/// its bound by least; one that may not run at all only explains.
+/// Reason, runner-up and margin of the high format: the cheaper candidate that
+/// missed its bound by least, or the best one that a rule forbids.
 void explainHigh(Decision &decision, const Product &product) {
   unsigned bytes = decision.chosen.getBytes();
   const Verdict *closest = nullptr, *barred = nullptr;
   for (const Verdict &verdict : decision.candidates) {
     if (verdict.formats.getBytes() >= bytes)
       continue;
-    if (verdict.ratio > 1 && !verdict.why.empty()) {
-      if (!closest || verdict.ratio < closest->ratio)
-        closest = &verdict;
-    } else if (!barred || isBetter(verdict, *barred)) {
-      barred = &verdict;
+    if (verdict.barred) {
+      if (!barred || isBetter(verdict, *barred))
+        barred = &verdict;
+    } else if (!closest || verdict.ratio < closest->ratio) {
+      closest = &verdict;
     }
+  }
+  if (closest) {
+    decision.runnerUp = closest->formats;
+    decision.margin = 1 / closest->ratio;
+    decision.reason = nameOf(closest->formats) + ": " + closest->why;
+  } else if (barred) {
+    decision.runnerUp = barred->formats;
+    decision.reason = barred->why;
+  } else {
+    decision.reason = "no cheaper candidate was measured";
   }
   if (!product.heldHigh.empty())
     decision.reason = product.heldHigh;
-  else if (barred)
-    decision.reason = barred->why;
-  else if (closest)
-    decision.reason = nameOf(closest->formats) + ": " + closest->why;
-  else
-    decision.reason = "no cheaper candidate was measured";
-  if (barred) {
-    decision.runnerUp = barred->formats;
-  } else if (closest) {
-    decision.runnerUp = closest->formats;
-    decision.margin = 1 / closest->ratio;
-  }
 }
 
 void chooseByThreshold(Decision &decision, const Product &product) {

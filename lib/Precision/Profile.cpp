@@ -88,6 +88,18 @@ public:
       fail("expected a string, found " + found());
     return string.value_or("").str();
   }
+  bool boolean() const {
+    std::optional<bool> boolean = *this ? value->getAsBoolean() : true;
+    if (!boolean)
+      fail("expected true or false, found " + found());
+    return boolean.value_or(true);
+  }
+  /// Whether the member `key` is null: measured, but without a value.
+  bool isNull(StringRef key) const {
+    const llvm::json::Object *object = value ? value->getAsObject() : nullptr;
+    const llvm::json::Value *member = object ? object->get(key) : nullptr;
+    return member && member->getAsNull();
+  }
   /// A finite number in [low, high].
   double number(double low, double high) const {
     if (!*this)
@@ -159,13 +171,16 @@ bool nestsTooDeep(StringRef text) {
 // The schema
 //===----------------------------------------------------------------------===//
 
-/// A metric with an interval, and which of its ends is the bad one.
+/// A metric with an interval, which of its ends is the bad one, whether a
+/// decision needs it, and the values that make sense.
 struct MetricKind {
   StringLiteral name;
   bool worstIsHigh;
   bool required;
   double low, high;
 };
+// Those that decide nothing may lack a value (the SQNR of an exact product is
+// infinite); they are left out then.
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr MetricKind kMetrics[] = {
     {"be_median", true, true, 0, kHuge},     {"be_p99", true, true, 0, kHuge},
@@ -252,7 +267,8 @@ void mergeShare(Accumulator &into, const Twine &name, double share) {
 void readCandidate(Accumulator &into, Node node, int64_t step) {
   ++into.points;
   for (const MetricKind &kind : kMetrics)
-    if (kind.required || node.has(kind.name))
+    if (kind.required ||
+        (node.has(kind.name) && !node.field(kind.name).isNull("mean")))
       merge(into, kind, node.field(kind.name), step);
   for (StringRef name : kShares) {
     if (!node.has(name))
@@ -268,11 +284,14 @@ void readCandidate(Accumulator &into, Node node, int64_t step) {
   }
 }
 
+/// The candidate's values; a metric that some point lacks is left out.
 CandidateMetricsAttr finish(MLIRContext *context, FormatKey formats,
                             const Accumulator &candidate) {
   Builder builder(context);
   NamedAttrList values;
   for (const auto &[name, worst] : candidate.metrics) {
+    if (worst.points != candidate.points)
+      continue;
     values.append(name, builder.getF64FloatAttr(worst.value));
     values.append(name + "_spread", builder.getF64FloatAttr(worst.spread));
     values.append(name + "_step", builder.getI64IntegerAttr(worst.step));
@@ -313,12 +332,10 @@ ProductProfile readProduct(MLIRContext *context, Node node) {
     return product;
   SmallVector<CandidateMetricsAttr> attrs;
   for (auto &[formats, candidate] : candidates) {
-    bool whole = candidate.points == points.size();
-    for (const auto &[name, worst] : candidate.metrics)
-      whole &= worst.points == points.size();
-    if (!whole)
-      node.fail("candidate " + nameOf(formats) + " has a metric at some of " +
-                Twine(points.size()) + " points of training only");
+    if (candidate.points != points.size())
+      node.fail("candidate " + nameOf(formats) + " is listed " +
+                Twine(candidate.points) + " times at " + Twine(points.size()) +
+                " points of training, expected once at each");
     attrs.push_back(finish(context, formats, candidate));
   }
   product.metrics = MetricsAttr::get(context, m, n, k, attrs);
@@ -358,6 +375,8 @@ llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
   if (root && version != kProfileVersion)
     root.fail("expected version " + Twine(kProfileVersion) + ", found " +
               Twine(version));
+  if (root.has("complete") && !root.field("complete").boolean())
+    root.fail("the profile was not taken to its end");
   Profile profile;
   profile.graphHash = root.field("graph_hash").text();
   for (Node node : root.field("products").items("product")) {

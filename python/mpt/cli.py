@@ -33,8 +33,8 @@ def run_assign(args: argparse.Namespace) -> None:
 
 def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
-    stages.build(args.step, args.output, args.target, args.engine)
-    console.print(f"wrote {args.output}")
+    missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True)
+    console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
 def run_train(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -183,8 +184,8 @@ def _run_exporter(
     shapes: dict[str, Any] | None,
     opset: int,
 ) -> torch.onnx.ONNXProgram:
-    """Call torch.onnx.export without its graph optimiser."""
-    with warnings.catch_warnings():
+    """Call torch.onnx.export without its graph optimiser, and without its remarks."""
+    with warnings.catch_warnings(), _quiet_logger("torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model,
@@ -201,6 +202,18 @@ def _run_exporter(
     if program is None:
         raise ExportError("torch.onnx.export returned no program")
     return program
+
+
+@contextlib.contextmanager
+def _quiet_logger(name: str) -> Iterator[None]:
+    """Let a logger through with errors only."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _aliases(model: torch.nn.Module) -> dict[str, list[str]]:

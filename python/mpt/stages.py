@@ -104,8 +104,19 @@ def assign(
         optimise(step, out, [*passes, f"--assign-precision={' '.join(options)}"])
 
 
-def build(step: Path, out: Path, target: str, engine: str = "blas") -> None:
-    """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda)."""
+def build(step: Path, out: Path, target: str, engine: str = "blas", nvcc: bool = False) -> str:
+    """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda).
+
+    nvcc: compile CUDA sources too, where that is possible. Returns what kept it from being done, or "".
+    """
     options = [f"--target={target}"] + ([f"--engine={engine}"] if target == "cpu" else [])
     with staged(out) as inner:
         run_tool("mpt-build", [step, "-o", inner, *options])
+        if target != "cuda" or not nvcc:
+            return ""
+        from mpt import cuda
+
+        missing = cuda.missing_for_nvcc()
+        if not missing:
+            cuda.compile_package(inner)
+        return missing

@@ -20,7 +20,7 @@ class ModelStore:
         self.directory = directory
 
     def path(self, name: str) -> Path:
-        """Return NAME.onnx (or NAME_variant.onnx), writing its family if need be."""
+        """Return NAME.onnx (or NAME_variant.onnx), writing it if need be."""
         import models
 
         path = self.directory / f"{name}.onnx"
@@ -31,7 +31,7 @@ class ModelStore:
             elif variant == "dropout":
                 models.write_dropout(base, self.directory)
             else:
-                models.write_variants(base, self.directory)
+                models.write_variant(base, variant, self.directory)
         return path
 
     def reference(self, name: str) -> dict:

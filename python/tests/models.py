@@ -20,6 +20,8 @@ from transformers import BertConfig, BertForMaskedLM
 from mpt.export import export
 
 IGNORE_INDEX = -100
+# Of small models; bad is what torch.onnx.export does by default: parameters merged.
+VARIANTS = ("logits", "dynamic", "eval", "op18", "fresh", "bad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,23 +157,23 @@ def write_dropout(name: str, out: Path) -> Path:
     return export(model, make_batch(shape), out / f"{name}_dropout.onnx")
 
 
-def write_variants(name: str, out: Path) -> list[Path]:
-    """Write NAME_logits, _dynamic, _eval, _op18, _fresh and _bad (parameters merged)."""
+def write_variant(name: str, variant: str, out: Path) -> Path:
+    """Write NAME_VARIANT.onnx; variant: one of VARIANTS."""
     shape = SHAPES[name]
     batch = make_batch(shape)
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    model = build(shape, fresh=False)
-    dropout = build(shape, dropout=0.1, fresh=False)
-    fresh = build(shape)
-    paths = [
-        export(model, inputs, out / f"{name}_logits.onnx"),
-        export(model, batch, out / f"{name}_dynamic.onnx", dynamic=True),
-        export(dropout, batch, out / f"{name}_eval.onnx", train=False),
-        export(dropout, batch, out / f"{name}_op18.onnx", opset=18),
-        export(fresh, batch, out / f"{name}_fresh.onnx"),
-        write_bad(fresh, batch, out / f"{name}_bad.onnx"),
-    ]
-    return paths
+    path = out / f"{name}_{variant}.onnx"
+    if variant == "logits":
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return export(build(shape, fresh=False), inputs, path)
+    if variant == "dynamic":
+        return export(build(shape, fresh=False), batch, path, dynamic=True)
+    if variant == "eval":
+        return export(build(shape, dropout=0.1, fresh=False), batch, path, train=False)
+    if variant == "op18":
+        return export(build(shape, dropout=0.1, fresh=False), batch, path, opset=18)
+    if variant == "fresh":
+        return export(build(shape), batch, path)
+    return write_bad(build(shape), batch, path)
 
 
 def write_bad(model: BertForMaskedLM, batch: dict[str, torch.Tensor], path: Path) -> Path:
@@ -189,8 +191,8 @@ def main(arguments: list[str]) -> None:
     for name in arguments[1:] or SHAPES:
         write_model(name, out)
         write_dropout(name, out)
-        if SHAPES[name].small:
-            write_variants(name, out)
+        for variant in VARIANTS if SHAPES[name].small else ():
+            write_variant(name, variant, out)
         print(name, "done", flush=True)
 
 

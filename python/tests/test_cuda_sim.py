@@ -40,7 +40,7 @@ class Case:
     """One training step: its CUDA package, the CPU's kernels and the CPU package."""
 
     def __init__(self, store, directory: Path, model: str, policy: str) -> None:
-        self.reference = store.reference(model)
+        self.reference = store.reference(model.partition("_")[0])
         graph, step = directory / "graph.mlir", directory / "step.mlir"
         stages.import_model(store.path(model), graph)
         stages.optimise(graph, step, [*TRAIN_PASSES, f"--assign-precision=policy={policy}"])
@@ -218,7 +218,7 @@ def test_every_kernel_has_the_cpus_bits(cases, policy):
     assert formats == expected[policy]
 
 
-@pytest.mark.parametrize("policy, tolerance", [("fp32", 1e-5), ("bf16", 1e-5), ("uniform", 1e-4)])
+@pytest.mark.parametrize("policy, tolerance", [("fp32", 1e-5), ("bf16", 1e-5), ("uniform", 1e-5)])
 def test_steps_follow_the_oracle(cases, policy, tolerance):
     case = cases(policy)
     with CudaPackage(case.package, simulate=True) as package, Package(case.cpu_package()) as oracle:
@@ -253,10 +253,8 @@ def test_the_order_of_threads_does_not_matter(cases, order):
 def test_dropout_draws_the_cpus_mask(store, tmp_path):
     case = Case(store, tmp_path, "tinyA_dropout", "fp32")
     with CudaPackage(case.package, simulate=True) as package, Package(case.cpu_package()) as oracle:
-        batch = {e["name"]: store.reference("tinyA")[f"batch.{e['name']}"] for e in package.arguments
-                 if e["kind"] in ("input", "label")}  # fmt: skip
         for _ in range(2):
-            found, expected = package.step(batch, LR, seed=5), oracle.step(batch, LR, seed=5)
+            found, expected = package.step(case.batch(), LR, seed=5), oracle.step(case.batch(), LR, seed=5)
             assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
@@ -279,7 +277,7 @@ def test_a_step_that_is_not_set_up_is_refused(cases, tmp_path):
     for name in ("step.cu", "manifest.json", "libstep_sim.so"):
         os.link(case.package / name, tmp_path / name)
     with CudaPackage(tmp_path, simulate=True) as package:
-        with pytest.raises(Error, match="not set before the step: 'bert.embeddings.word_embeddings.weight'"):
+        with pytest.raises(Error, match="not set before the step: .*'bert.embeddings.word_embeddings.weight'"):
             package.step(case.batch(), LR)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -65,11 +66,11 @@ class Library:
         return [output.copy() for output in outputs]
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """The kernels of kernels.mlir."""
+@pytest.fixture(scope="module", params=["host", "x86-64-v3"])
+def kernels(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Library:
+    """The kernels of kernels.mlir, for this CPU and for one with narrower vectors."""
     source = Path(__file__).resolve().parents[2] / "test" / "Target" / "CPU" / "kernels.mlir"
-    return Library(source, tmp_path_factory.mktemp("kernels"))
+    return Library(source, tmp_path_factory.mktemp("kernels"), f"--cpu={request.param}")
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +336,90 @@ def test_logic(kernels: Library, rng: np.random.Generator) -> None:
     assert (both == ((a > 0) & ~m)).all()
     same_bits(chosen, np.where(both, i.astype(np.float32), a))
     assert (integers == chosen.astype(np.int64)).all()
+
+
+class ChainWriter:
+    """Writes a kernel of random views and elementwise ops, and computes what it must return."""
+
+    def __init__(self, name: str, rng: np.random.Generator) -> None:
+        self.name, self.rng, self.lines, self.count = name, rng, [], 0
+        self.inputs: list[np.ndarray] = []
+        self.value = self.new_input(tuple(int(n) for n in rng.choice([1, 2, 3, 4, 8, 33, 64], rng.integers(1, 4))))
+        self.name_of_value = "%a0"
+
+    def new_input(self, shape: tuple) -> np.ndarray:
+        """Add an argument of random values."""
+        self.inputs.append(normal(self.rng, *shape))
+        return self.inputs[-1]
+
+    @staticmethod
+    def type_of(value: np.ndarray) -> str:
+        """Return the tensor type."""
+        return f"tensor<{''.join(f'{n}x' for n in value.shape)}f32>"
+
+    def emit(self, op: str, result: np.ndarray, attributes: str = "", *others: tuple[str, np.ndarray]) -> None:
+        """Append an op on the current value, which becomes its result."""
+        operands = [(self.name_of_value, self.value), *others]
+        types = ", ".join(self.type_of(value) for _, value in operands)
+        names = ", ".join(name for name, _ in operands)
+        self.lines.append(f"  %{self.count} = mpt.{op} {names} {attributes} : ({types}) -> {self.type_of(result)}")
+        self.value, self.name_of_value = np.ascontiguousarray(result).reshape(result.shape), f"%{self.count}"
+        self.count += 1
+
+    def step(self) -> None:
+        """Append a random op."""
+        x, rng = self.value, self.rng
+        kind = rng.choice(["reshape", "transpose", "slice", "broadcast", "neg", "add"])
+        if kind == "reshape":
+            factors = [p for n in x.shape for p in (2, 3, 4, 8, 11, 32) if n % p == 0]
+            divisor = int(rng.choice([1, *factors])) if factors else 1
+            self.emit("reshape", x.reshape((divisor, -1) if rng.random() < 0.5 else (-1, divisor)))
+        elif kind == "transpose":
+            order = rng.permutation(x.ndim)
+            self.emit("transpose", x.transpose(order), f"{{permutation = array<i64: {', '.join(map(str, order))}>}}")
+        elif kind == "slice":
+            sizes = [int(rng.integers(1, n + 1)) if rng.random() < 0.3 else n for n in x.shape]
+            offsets = [int(rng.integers(0, n - size + 1)) for n, size in zip(x.shape, sizes, strict=True)]
+            window = tuple(slice(o, o + size) for o, size in zip(offsets, sizes, strict=True))
+            self.emit("slice", x[window], f"{{offsets = array<i64: {', '.join(map(str, offsets))}>}}")
+        elif kind == "broadcast" and x.size < 10000:
+            shape = (int(rng.integers(1, 4)), *(int(rng.choice([1, 5])) if n == 1 else n for n in x.shape))
+            self.emit("broadcast", np.broadcast_to(x, shape))
+        elif kind == "add":
+            shape = tuple(1 if rng.random() < 0.4 else n for n in x.shape[int(rng.integers(0, x.ndim)) :])
+            other = self.new_input(shape)
+            self.emit("add", x + other, "", (f"%a{len(self.inputs) - 1}", other))
+        else:
+            self.emit("neg", -x)
+
+    def text(self) -> str:
+        """Return the function."""
+        arguments = ", ".join(f"%a{i}: {self.type_of(value)}" for i, value in enumerate(self.inputs))
+        result = self.type_of(self.value)
+        head = f"func.func private @{self.name}({arguments}) -> {result} attributes {{mpt.kernel}} {{"
+        return "\n".join([head, *self.lines, f"  return {self.name_of_value} : {result}", "}", ""])
+
+
+def test_random_views(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Index arithmetic of composed views, in 200 kernels; few of them are refused."""
+    chains = []
+    for i in range(200):
+        chain = ChainWriter(f"chain{i}", rng)
+        for _ in range(int(rng.integers(1, 9))):
+            chain.step()
+        chains.append(chain)
+    source = tmp_path / "chains.mlir"
+    source.write_text("".join(chain.text() for chain in chains))
+    command = [find_tool("mpt-opt"), source, "--test-mpt-kernel-model", "-o", "/dev/null"]
+    messages = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False).stderr
+    refused = set(re.findall(r"error: .* in kernel '(\w+)' cannot be expressed", messages))
+    assert messages.count("error: ") == len(refused) < 20, messages[:2000]
+    accepted = [chain for chain in chains if chain.name not in refused]
+    source.write_text("".join(chain.text() for chain in accepted))
+    library = Library(source, tmp_path)
+    for chain in accepted:
+        (y,) = library.run(chain.name, *chain.inputs, split=True)
+        same_bits(y, chain.value)
 
 
 ROW = """

@@ -135,6 +135,8 @@ static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
 }
 
 static mlir::LogicalResult buildKernelsInto(mlir::ModuleOp module) {
+  if (targetName == "cuda")
+    return mpt::writeCUDAKernels(module, outputDir);
   if (std::error_code error = llvm::sys::fs::create_directories(outputDir))
     return mlir::emitError(module.getLoc())
            << "cannot create '" << outputDir.getValue() << "': " << error.message();

@@ -66,6 +66,8 @@ struct Verdict {
   FormatPair formats;
   mlir::DictionaryAttr metrics;
   bool admitted = false;
+  /// A rule forbids it, whatever its error.
+  bool barred = false;
   /// The bound lies inside the interval of an error.
   bool undecided = false;
   /// Why it was not admitted.

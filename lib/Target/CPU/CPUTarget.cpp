@@ -28,15 +28,16 @@ using namespace mpt;
 
 /// The features that our code can profit from: a package asks for no others.
 static constexpr StringLiteral kUsedFeatures[] = {
-    "sse3",     "ssse3",    "sse4.1",   "sse4.2", "popcnt", "avx",
-    "avx2",     "bmi",      "bmi2",     "fma",    "f16c",   "lzcnt",
-    "avx512f",  "avx512bw", "avx512cd", "avx512dq", "avx512vl"};
+    "sse3",    "ssse3",    "sse4.1",   "sse4.2",   "popcnt",  "avx",
+    "avx2",    "bmi",      "bmi2",     "fma",      "f16c",    "lzcnt",
+    "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"};
 
 FailureOr<CPUTarget> mpt::resolveCPU(Location location, StringRef cpu) {
   llvm::Triple triple(llvm::sys::getProcessTriple());
   if (triple.getArch() != llvm::Triple::x86_64)
-    return emitError(location) << "target architecture '" << triple.getArchName()
-                               << "' is not supported, expected x86_64";
+    return emitError(location)
+           << "target architecture '" << triple.getArchName()
+           << "' is not supported, expected x86_64";
   CPUTarget target;
   target.arch = "x86_64";
   llvm::StringSet<> available;
@@ -125,19 +126,20 @@ FailureOr<CPUKernelLibrary> mpt::emitCPUKernels(ModuleOp module,
 
 LogicalResult mpt::linkCPULibrary(Location location, StringRef objectPath,
                                   StringRef libraryPath) {
-  static constexpr StringLiteral linkers[] = {"ld.lld-22", "ld.lld", "ld",
-                                              "clang-22",  "clang",  "gcc", "cc"};
+  static constexpr StringLiteral linkers[] = {
+      "ld.lld-22", "ld.lld", "ld", "clang-22", "clang", "gcc", "cc"};
   for (StringRef name : linkers) {
     auto program = llvm::sys::findProgramByName(name);
     if (!program)
       continue;
-    SmallVector<StringRef> arguments{name,         "-shared", "-o", libraryPath,
+    SmallVector<StringRef> arguments{name, "-shared", "-o", libraryPath,
                                      objectPath};
     if (!name.starts_with("ld"))
       arguments.push_back("-nostdlib");
     std::string error;
-    int status = llvm::sys::ExecuteAndWait(*program, arguments, std::nullopt, {},
-                                           /*SecondsToWait=*/60, 0, &error);
+    int status =
+        llvm::sys::ExecuteAndWait(*program, arguments, std::nullopt, {},
+                                  /*SecondsToWait=*/60, 0, &error);
     if (status == 0)
       return success();
     return emitError(location) << "linker '" << *program << "' failed on '"
@@ -149,9 +151,9 @@ LogicalResult mpt::linkCPULibrary(Location location, StringRef objectPath,
             "clang-22, clang, gcc, cc: install lld or a C compiler";
 }
 
-FailureOr<CPUKernelLibrary> mpt::buildCPULibrary(ModuleOp module,
-                                                 const CPUTargetOptions &options,
-                                                 StringRef libraryPath) {
+FailureOr<CPUKernelLibrary>
+mpt::buildCPULibrary(ModuleOp module, const CPUTargetOptions &options,
+                     StringRef libraryPath) {
   std::string objectPath = (libraryPath + ".o").str();
   auto library = emitCPUKernels(module, options, objectPath);
   LogicalResult linked = failure();

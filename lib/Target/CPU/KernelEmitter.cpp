@@ -49,7 +49,8 @@ private:
   void enterRow(Value row);
   void prepare(unsigned phase);
   void emitPhase(unsigned phase, Value lower, Value upper, bool split);
-  SmallVector<Value> emitLanes(unsigned phase, Value column, ValueRange running);
+  SmallVector<Value> emitLanes(unsigned phase, Value column,
+                               ValueRange running);
   void emitSinks();
   void finishReductions(const KernelPhase &phase, ValueRange lanes);
   void storePerRow(Value row, Value chunk);
@@ -66,8 +67,9 @@ private:
 
   Type memoryType(Type element);
   Value pointer(Value base, Type type, Value index) {
-    return code.make<LLVM::GEPOp>(LLVM::LLVMPointerType::get(code.b.getContext()),
-                                  type, base, ArrayRef<LLVM::GEPArg>{index});
+    return code.make<LLVM::GEPOp>(
+        LLVM::LLVMPointerType::get(code.b.getContext()), type, base,
+        ArrayRef<LLVM::GEPArg>{index});
   }
   Typed load(Value base, Type element, const RowAccess &access, bool inRow);
   Value loadVector(Type type, Value address);
@@ -82,7 +84,7 @@ private:
   func::FuncOp kernel;
   Code code;
   VectorEmitter emitter;
-  SmallVector<Value> pointers;      ///< arguments, then results
+  SmallVector<Value> pointers;       ///< arguments, then results
   DenseMap<unsigned, Value> buffers; ///< row buffers by node
   Value row, chunk, column;
   Value mask; ///< lanes in use, in the tail
@@ -145,8 +147,7 @@ void KernelEmitter::run() {
   Type i64 = b.getI64Type(), ptr = LLVM::LLVMPointerType::get(context);
   auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(context),
                                           {ptr, i64, i64});
-  auto function =
-      LLVM::LLVMFuncOp::create(b, code.loc, kernel.getName(), type);
+  auto function = LLVM::LLVMFuncOp::create(b, code.loc, kernel.getName(), type);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
   unsigned count = kernel.getNumArguments() + kernel.getNumResults();
@@ -417,7 +418,8 @@ void KernelEmitter::emitSinks() {
                             code.make<LLVM::AddOp>(start, column));
     Value value = values[i];
     if (sums)
-      value = code.make<LLVM::FAddOp>(loadVector(value.getType(), address), value);
+      value =
+          code.make<LLVM::FAddOp>(loadVector(value.getType(), address), value);
     storeVector(value, address);
   }
 }
@@ -442,7 +444,8 @@ Value KernelEmitter::combine(Reduction kind, Value running, Value x) {
 }
 
 /// The lanes' tree: v[i] + v[i + 16], then + 8, + 4, + 2, + 1.
-void KernelEmitter::finishReductions(const KernelPhase &phase, ValueRange lanes) {
+void KernelEmitter::finishReductions(const KernelPhase &phase,
+                                     ValueRange lanes) {
   for (auto [id, running] : llvm::zip(phase.reductions, lanes)) {
     Reduction kind = kindOf(model.nodes[id]);
     Value v = running;
@@ -469,13 +472,11 @@ Typed KernelEmitter::lanes(NodeUse use) {
     return rowValue(use);
   auto &values = laneValues[use.node];
   if (values.empty()) {
-    bool reused = llvm::any_of(phase->reused, [&](NodeUse other) {
-      return other.node == use.node;
-    });
+    bool reused = llvm::any_of(
+        phase->reused, [&](NodeUse other) { return other.node == use.node; });
     if (reused) {
       Type type = VectorType::get({kLanes}, code.b.getF32Type());
-      Value address =
-          pointer(buffers[use.node], code.b.getF32Type(), column);
+      Value address = pointer(buffers[use.node], code.b.getF32Type(), column);
       values = {Typed{code.make<LLVM::LoadOp>(type, address, 64),
                       code.b.getF32Type()}};
     } else {
@@ -516,14 +517,16 @@ Typed KernelEmitter::evaluateConstant(const KernelNode &node) {
   Type element = value.getElementType();
   if (isa<FloatType>(element) && !element.isF32()) { // a code
     APInt bits = value.getSplatValue<APFloat>().bitcastToAPInt();
-    return {code.constantInt(code.b.getI32Type(), bits.getZExtValue()), element};
+    return {code.constantInt(code.b.getI32Type(), bits.getZExtValue()),
+            element};
   }
   if (element.isInteger(8))
     return {code.constantInt(code.b.getI32Type(),
                              value.getSplatValue<APInt>().getZExtValue()),
             element};
-  return {code.constant(element, cast<TypedAttr>(value.getSplatValue<Attribute>())),
-          element};
+  return {
+      code.constant(element, cast<TypedAttr>(value.getSplatValue<Attribute>())),
+      element};
 }
 
 Typed KernelEmitter::evaluateLeading(unsigned id, bool inRow) {
@@ -532,17 +535,16 @@ Typed KernelEmitter::evaluateLeading(unsigned id, bool inRow) {
   bool vector = !inRow && !node.perRow;
   Type type = vector ? Type(VectorType::get({kLanes}, f32)) : f32;
   Reduction kind = kindOf(node);
-  auto sums = loop(code.i64(0), code.i64(node.length), 1, identityOf(kind, type),
-                   [&](Value k, ValueRange running) {
-                     RowAccess access = accesses[id];
-                     Value offset =
-                         code.make<LLVM::MulOp>(k, code.i64(node.stride));
-                     access.base = code.make<LLVM::AddOp>(access.base, offset);
-                     Value x =
-                         load(pointers[node.argument], f32, access, inRow).value;
-                     return SmallVector<Value>{combine(
-                         kind, running[0], vector ? emitter.spread(x) : x)};
-                   });
+  auto sums =
+      loop(code.i64(0), code.i64(node.length), 1, identityOf(kind, type),
+           [&](Value k, ValueRange running) {
+             RowAccess access = accesses[id];
+             Value offset = code.make<LLVM::MulOp>(k, code.i64(node.stride));
+             access.base = code.make<LLVM::AddOp>(access.base, offset);
+             Value x = load(pointers[node.argument], f32, access, inRow).value;
+             return SmallVector<Value>{
+                 combine(kind, running[0], vector ? emitter.spread(x) : x)};
+           });
   return {sums[0], f32};
 }
 
@@ -615,27 +617,29 @@ Typed KernelEmitter::load(Value base, Type element, const RowAccess &access,
   LaneIndex index = laneIndex(access, inRow);
   if (!index.lanes && index.stride == 0) {
     Value address = pointer(base, type, index.base);
-    return {fromMemory(code.make<LLVM::LoadOp>(type, address, alignment), element),
-            element};
+    return {
+        fromMemory(code.make<LLVM::LoadOp>(type, address, alignment), element),
+        element};
   }
   auto vector = VectorType::get({kLanes}, type);
   if (!index.lanes && index.stride == 1)
-    return {fromMemory(loadVector(vector, pointer(base, type, index.base)), element),
+    return {fromMemory(loadVector(vector, pointer(base, type, index.base)),
+                       element),
             element};
-  Value offsets = index.lanes
-                      ? index.lanes
-                      : code.make<LLVM::AddOp>(
-                            emitter.spread(index.base),
-                            emitter.laneNumbers(kLanes, index.stride));
-  auto ptrs = VectorType::get(
-      {kLanes}, LLVM::LLVMPointerType::get(code.b.getContext()));
+  Value offsets =
+      index.lanes
+          ? index.lanes
+          : code.make<LLVM::AddOp>(emitter.spread(index.base),
+                                   emitter.laneNumbers(kLanes, index.stride));
+  auto ptrs = VectorType::get({kLanes},
+                              LLVM::LLVMPointerType::get(code.b.getContext()));
   Value addresses = LLVM::GEPOp::create(code.b, code.loc, ptrs, type, base,
                                         ArrayRef<LLVM::GEPArg>{offsets});
   Value zeros = type.isF32() ? code.constantF32(vector, 0.0f)
                              : code.constantInt(vector, 0);
-  Value active = mask ? mask
-                      : code.constantInt(
-                            VectorType::get({kLanes}, code.b.getI1Type()), 1);
+  Value active =
+      mask ? mask
+           : code.constantInt(VectorType::get({kLanes}, code.b.getI1Type()), 1);
   Value loaded = code.make<LLVM::masked_gather>(
       vector, addresses, active, zeros, code.b.getI32IntegerAttr(alignment));
   return {fromMemory(loaded, element), element};

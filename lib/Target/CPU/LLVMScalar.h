@@ -44,8 +44,7 @@ struct Code {
       return mlir::VectorType::get(vector.getShape(), element);
     return element;
   }
-  template <typename Op, typename... Args>
-  mlir::Value make(Args &&...args) {
+  template <typename Op, typename... Args> mlir::Value make(Args &&...args) {
     return Op::create(b, loc, std::forward<Args>(args)...);
   }
   /// An op whose result has the given element type and the shape of `x`.
@@ -64,12 +63,10 @@ struct F32V : Wrapped {};
 struct U32V : Wrapped {};
 struct BoolV : Wrapped {};
 
-template <typename T, typename Op>
-T unaryOp(T a) {
+template <typename T, typename Op> T unaryOp(T a) {
   return T{{a.code, a.code->template make<Op>(a.v)}};
 }
-template <typename T, typename Op>
-T binaryOp(T a, T b) {
+template <typename T, typename Op> T binaryOp(T a, T b) {
   return T{{a.code, a.code->template make<Op>(a.v, b.v)}};
 }
 
@@ -177,12 +174,13 @@ inline BoolV operator!=(U32V a, U32V b) {
 inline U32V mulhi(U32V a, U32V b) {
   Code &code = *a.code;
   mlir::Type wide = code.b.getI64Type();
-  mlir::Value product = code.make<mlir::LLVM::MulOp>(
-      code.convert<mlir::LLVM::ZExtOp>(a.v, wide),
-      code.convert<mlir::LLVM::ZExtOp>(b.v, wide));
+  mlir::Value product =
+      code.make<mlir::LLVM::MulOp>(code.convert<mlir::LLVM::ZExtOp>(a.v, wide),
+                                   code.convert<mlir::LLVM::ZExtOp>(b.v, wide));
   mlir::Value high = code.make<mlir::LLVM::LShrOp>(
       product, code.constantInt(product.getType(), 32));
-  return {{a.code, code.convert<mlir::LLVM::TruncOp>(high, code.b.getI32Type())}};
+  return {
+      {a.code, code.convert<mlir::LLVM::TruncOp>(high, code.b.getI32Type())}};
 }
 
 //===----------------------------------------------------------------------===//
@@ -198,8 +196,8 @@ inline F32V asFloat(U32V a) {
                        a.v, a.code->b.getF32Type())}};
 }
 inline F32V toFloat(U32V a) {
-  return {{a.code, a.code->convert<mlir::LLVM::UIToFPOp>(
-                       a.v, a.code->b.getF32Type())}};
+  return {{a.code,
+           a.code->convert<mlir::LLVM::UIToFPOp>(a.v, a.code->b.getF32Type())}};
 }
 inline F32V lit(F32V like, float value) {
   return {{like.code, like.code->constantF32(like.v.getType(), value)}};
@@ -207,8 +205,8 @@ inline F32V lit(F32V like, float value) {
 inline U32V litU(F32V like, uint32_t value) {
   mlir::Type type =
       Code::shapedLike(like.v.getType(), like.code->b.getI32Type());
-  return {{like.code,
-           like.code->constantInt(type, static_cast<int32_t>(value))}};
+  return {
+      {like.code, like.code->constantInt(type, static_cast<int32_t>(value))}};
 }
 
 inline BoolV operator&(BoolV a, BoolV b) {
@@ -222,9 +220,9 @@ inline BoolV operator!(BoolV a) {
   return binaryOp<BoolV, mlir::LLVM::XOrOp>(a, yes);
 }
 
-template <typename T>
-T selectOp(BoolV c, T a, T b) {
-  return T{{a.code, a.code->template make<mlir::LLVM::SelectOp>(c.v, a.v, b.v)}};
+template <typename T> T selectOp(BoolV c, T a, T b) {
+  return T{
+      {a.code, a.code->template make<mlir::LLVM::SelectOp>(c.v, a.v, b.v)}};
 }
 inline F32V select(BoolV c, F32V a, F32V b) { return selectOp(c, a, b); }
 inline U32V select(BoolV c, U32V a, U32V b) { return selectOp(c, a, b); }

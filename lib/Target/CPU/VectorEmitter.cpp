@@ -58,7 +58,8 @@ Value VectorEmitter::laneNumbers(int64_t lanes, int64_t stride) {
   for (int64_t lane = 0; lane < lanes; ++lane)
     numbers.push_back(lane * stride);
   auto type = VectorType::get({lanes}, code.b.getI64Type());
-  return code.make<LLVM::ConstantOp>(type, DenseElementsAttr::get<int64_t>(type, numbers));
+  return code.make<LLVM::ConstantOp>(
+      type, DenseElementsAttr::get<int64_t>(type, numbers));
 }
 
 Value VectorEmitter::lanesOf(const LaneIndex &index) {
@@ -71,9 +72,8 @@ Value VectorEmitter::lanesOf(const LaneIndex &index) {
 }
 
 void VectorEmitter::unify(MutableArrayRef<Scalar *> xs) {
-  if (llvm::none_of(xs, [&](Scalar *x) {
-        return isa<VectorType>(value(*x).getType());
-      }))
+  if (llvm::none_of(
+          xs, [&](Scalar *x) { return isa<VectorType>(value(*x).getType()); }))
     return;
   for (Scalar *x : xs)
     if (!isa<VectorType>(value(*x).getType()))
@@ -141,10 +141,31 @@ Scalar VectorEmitter::fma(Scalar a, Scalar b, Scalar c) {
   return add(cpu::fma(f32(a), f32(b), f32(c)));
 }
 
+/// Whether each lane of first, first + 1, ... equals x (scalar, i64).
+Value VectorEmitter::isLane(Value first, Value x) {
+  Type i32 = code.b.getI32Type();
+  Value lane = code.make<LLVM::SubOp>(x, first);
+  Value inside =
+      code.make<LLVM::ICmpOp>(LLVM::ICmpPredicate::ult, lane, code.i64(kLanes));
+  lane = code.make<LLVM::SelectOp>(inside, lane, code.i64(kLanes));
+  auto numbers = llvm::to_vector(llvm::seq<int32_t>(0, kLanes));
+  auto type = VectorType::get({kLanes}, i32);
+  Value lanes = code.make<LLVM::ConstantOp>(
+      type, DenseElementsAttr::get<int32_t>(type, numbers));
+  return code.make<LLVM::ICmpOp>(
+      LLVM::ICmpPredicate::eq, lanes,
+      spread(code.convert<LLVM::TruncOp>(lane, i32)));
+}
+
 Scalar VectorEmitter::compare(Predicate predicate, Scalar lhs, Scalar rhs) {
   using LLVM::FCmpPredicate, LLVM::ICmpPredicate;
   Scalar *both[] = {&lhs, &rhs};
   bool isFloat = slots[lhs.id].element.isF32();
+  if (predicate == Predicate::EQ)
+    for (auto [counter, x] : {std::pair(lhs, rhs), std::pair(rhs, lhs)})
+      if (slots[counter.id].firstLane && !isa<VectorType>(value(x).getType()))
+        return add(isLane(slots[counter.id].firstLane, value(x)),
+                   code.b.getI1Type());
   unify(both);
   FCmpPredicate f = FCmpPredicate::oeq;
   ICmpPredicate i = ICmpPredicate::eq;
@@ -225,7 +246,10 @@ Scalar VectorEmitter::convert(Scalar scalar, Type to) {
 }
 
 Scalar VectorEmitter::columnIndex() {
-  return add(lanesOf(last), code.b.getI64Type());
+  Scalar lanes = add(lanesOf(last), code.b.getI64Type());
+  if (!last.lanes && last.stride == 1)
+    slots.back().firstLane = last.base;
+  return lanes;
 }
 
 //===----------------------------------------------------------------------===//
@@ -244,8 +268,8 @@ static std::pair<U32V, U32V> halves(Code &code, Value x) {
 U32V VectorEmitter::wordsOfGroups(Value seed, Value step, Value id) {
   constexpr int64_t groups = kLanes / 4;
   Value first = code.make<LLVM::LShrOp>(index.base, code.i64(2));
-  Value group = code.make<LLVM::AddOp>(spread(first, groups),
-                                       laneNumbers(groups, 1));
+  Value group =
+      code.make<LLVM::AddOp>(spread(first, groups), laneNumbers(groups, 1));
   auto [lo, hi] = halves(code, group);
   auto low = [&](Value x) {
     return U32V{{&code, spread(halves(code, x).first.v, groups)}};
@@ -259,7 +283,8 @@ U32V VectorEmitter::wordsOfGroups(Value seed, Value step, Value id) {
     return code.make<LLVM::ShuffleVectorOp>(a, b, all);
   };
   // Word w of group g lies at 8 w + g and belongs to element 4 g + w.
-  Value planes = concat(concat(words.x.v, words.y.v), concat(words.z.v, words.w.v));
+  Value planes =
+      concat(concat(words.x.v, words.y.v), concat(words.z.v, words.w.v));
   SmallVector<int32_t> order;
   for (int32_t element = 0; element < kLanes; ++element)
     order.push_back(element % 4 * groups + element / 4);
@@ -283,8 +308,7 @@ U32V VectorEmitter::wordsOfElements(Value seed, Value step, Value id) {
 
 Scalar VectorEmitter::dropoutKeep(Scalar seed, Scalar step, Scalar id,
                                   float keepProbability) {
-  bool grouped =
-      !index.lanes && index.stride == 1 && index.alignment % 4 == 0;
+  bool grouped = !index.lanes && index.stride == 1 && index.alignment % 4 == 0;
   U32V words = grouped ? wordsOfGroups(value(seed), value(step), value(id))
                        : wordsOfElements(value(seed), value(step), value(id));
   return add(words < lit(words, num::keepThreshold(keepProbability)));

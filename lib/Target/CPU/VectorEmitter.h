@@ -32,6 +32,9 @@ struct LaneIndex {
 struct Typed {
   mlir::Value value;
   mlir::Type element;
+  /// Of lanes that count up from a scalar, that scalar; else null. The step is
+  /// 1. Lets a comparison with a label work on narrow integers.
+  mlir::Value firstLane = {};
 };
 
 class VectorEmitter : public ScalarEmitter {
@@ -79,6 +82,7 @@ private:
   /// Spreads scalars among vectors, so that all have one shape.
   void unify(llvm::MutableArrayRef<Scalar *> xs);
   mlir::Value lanesOf(const LaneIndex &index);
+  mlir::Value isLane(mlir::Value first, mlir::Value x);
   U32V wordsOfGroups(mlir::Value seed, mlir::Value step, mlir::Value id);
   U32V wordsOfElements(mlir::Value seed, mlir::Value step, mlir::Value id);
 

@@ -301,14 +301,15 @@ Expression ExpressionEmitter::format(const Slot &slot, StringRef prefix,
   return {std::move(text), slot.binding, slot.element};
 }
 
-/// The slot's expression; a variable if it is used more than once.
+/// The slot's expression; a variable if it is used more than once or long.
 const Expression &ExpressionEmitter::print(unsigned id, StringRef prefix,
                                            SourceWriter &writer) {
   if (slots[id].form == Form::Leaf || !slots[id].printed.text.empty())
     return slots[id].printed;
   Slot slot = slots[id]; // formatting may print others
   Expression value = format(slot, prefix, writer);
-  if (slot.uses > 1) {
+  constexpr size_t longest = 36;
+  if (slot.uses > 1 || value.text.size() > longest) {
     std::string name = prefix.str() + "t" + std::to_string(++temporaries);
     writer.assign("const " + valueType(slot.element) + " " + name, value.text);
     value = {name, Binding::Atom, slot.element};

@@ -105,9 +105,9 @@ namespace {
 
 class Emitter {
 public:
-  Emitter(const KernelModel &model, SourceWriter &w)
-      : model(model), kernel(model.function), launch(getLaunchShape(model)),
-        w(w), bodies(kernel.getContext()), rowValues(model.nodes.size()),
+  Emitter(const KernelModel &model, StringRef name, SourceWriter &w)
+      : model(model), kernel(model.function), name(name),
+        launch(getLaunchShape(model)), w(w), bodies(kernel.getContext()), rowValues(model.nodes.size()),
         rowEntered(model.nodes.size(), false) {
     demandRows();
   }
@@ -162,6 +162,7 @@ private:
 
   const KernelModel &model;
   func::FuncOp kernel;
+  StringRef name;
   LaunchShape launch;
   SourceWriter &w;
   ExpressionEmitter bodies;
@@ -683,8 +684,18 @@ void Emitter::signature() {
                           (shares ? "" : "__restrict__ ") + result(r))
                              .str());
   }
-  w.line("__global__ void __launch_bounds__(" + Twine(launch.block) + ")");
-  w.list(kernel.getName(), parameters, " {", /*extra=*/4);
+  std::string head =
+      "__global__ void __launch_bounds__(" + std::to_string(launch.block) + ")";
+  std::string whole = (head + " " + name + "(" +
+                       llvm::join(parameters, ", ") + ") {")
+                          .str();
+  if (whole.size() <= 80)
+    return w.line(whole);
+  // Very many parameters stand below the name.
+  if (parameters.size() > 24)
+    return w.list(head + " " + name, parameters, " {");
+  w.line(head);
+  w.list(name, parameters, " {", /*extra=*/4);
 }
 
 void Emitter::run(StringRef uses) {
@@ -711,7 +722,7 @@ void Emitter::run(StringRef uses) {
 
 } // namespace
 
-void cuda::emitKernel(const KernelModel &model, StringRef uses,
+void cuda::emitKernel(const KernelModel &model, StringRef name, StringRef uses,
                       SourceWriter &writer) {
-  Emitter(model, writer).run(uses);
+  Emitter(model, name, writer).run(uses);
 }

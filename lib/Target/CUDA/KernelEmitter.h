@@ -36,9 +36,10 @@ struct LaunchShape {
 
 LaunchShape getLaunchShape(const KernelModel &model);
 
-/// Writes the kernel; `uses` says where it is launched, for the comment.
-void emitKernel(const KernelModel &model, llvm::StringRef uses,
-                SourceWriter &writer);
+/// Writes the kernel as the function `name`; `uses` says where it is launched,
+/// for the comment.
+void emitKernel(const KernelModel &model, llvm::StringRef name,
+                llvm::StringRef uses, SourceWriter &writer);
 
 } // namespace cuda
 } // namespace mpt

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "SourceWriter.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringExtras.h"
 
@@ -64,23 +65,43 @@ void SourceWriter::assign(const Twine &head, const Twine &expression) {
   line("    " + right.substr(begin) + ";");
 }
 
+/// `items`, then `end`, as many to a line as fit behind `first` or `indent`.
+static llvm::SmallVector<std::string> fill(std::string first, size_t indent,
+                                           llvm::ArrayRef<std::string> items,
+                                           StringRef end, size_t width) {
+  llvm::SmallVector<std::string> lines;
+  std::string text = std::move(first);
+  bool isEmpty = true;
+  for (size_t i = 0; i < items.size(); ++i) {
+    std::string item = items[i];
+    item += i + 1 == items.size() ? end.str() : ",";
+    if (!isEmpty && text.size() + 1 + item.size() > width) {
+      lines.push_back(std::move(text));
+      text.assign(indent, ' ');
+      isEmpty = true;
+    }
+    text += (isEmpty ? "" : " ") + item;
+    isEmpty = false;
+  }
+  lines.push_back(items.empty() ? text + end.str() : text);
+  return lines;
+}
+
 void SourceWriter::list(const Twine &head, llvm::ArrayRef<std::string> items,
                         const Twine &tail, unsigned extra) {
   std::string text = std::string(extra, ' ') + head.str() + "(";
-  std::string end = tail.str();
-  std::string indent(text.size(), ' ');
-  for (size_t i = 0; i < items.size(); ++i) {
-    bool last = i + 1 == items.size();
-    std::string item = items[i] + (last ? ")" + end : ",");
-    bool first = text.size() == indent.size();
-    if (!first && 2 * level + text.size() + 1 + item.size() > kWidth) {
-      line(text);
-      text = indent;
-      first = true;
-    }
-    text += (first ? "" : " ") + item;
+  std::string end = ")" + tail.str();
+  size_t width = kWidth - 2 * level;
+  auto aligned = fill(text, text.size(), items, end, width);
+  auto below = fill(std::string(extra + 4, ' '), extra + 4, items, end, width);
+  auto isTooLong = [&](const std::string &each) { return each.size() > width; };
+  // Below the parenthesis if that saves a line.
+  if (below.size() + 1 < aligned.size() || llvm::any_of(aligned, isTooLong)) {
+    line(text);
+    aligned = std::move(below);
   }
-  line(items.empty() ? text + ")" + end : text);
+  for (const std::string &each : aligned)
+    line(each);
 }
 
 void SourceWriter::comment(const Twine &text, StringRef prefix) {

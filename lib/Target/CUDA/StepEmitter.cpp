@@ -99,9 +99,10 @@ LogicalResult StepEmitter::buildModels() {
 void StepEmitter::header() {
   w.line("// A training step, written by mpt-build --target=cuda. See "
          "docs/cuda.md.");
-  w.line("// Graph " + graphHash + ": " + Twine(kernels.size()) +
-         " kernels, " + Twine(plan.launches.size()) + " launches, " +
-         Twine(memory.bytes) + " bytes of device memory.");
+  w.comment("Graph " + graphHash + ": " + Twine(kernels.size()) +
+                " kernels, " + Twine(plan.launches.size()) + " launches, " +
+                Twine(memory.bytes) + " bytes of device memory.",
+            "// ");
   w.blank();
   w.line("#include \"mpt/CUDA/Kernels.h\"");
   if (hasProducts())
@@ -127,7 +128,7 @@ void StepEmitter::emitKernels() {
     std::string text = ("For " + first).str();
     if (count > 1)
       text += " and " + std::to_string(count - 1) + " more";
-    emitKernel(*model, text + ".", w);
+    emitKernel(*model, symbol, text + ".", w);
     w.blank();
   }
 }
@@ -139,11 +140,14 @@ void StepEmitter::emitKernels() {
 void StepEmitter::places() {
   w.comment("Places in device memory, in bytes from its start. Those of the "
             "arena are shared by values that are never needed at once.");
+  w.line("// clang-format off");
   w.line("namespace offset {");
   for (auto [index, buffer] : llvm::enumerate(memory.buffers))
     if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
-      w.assign("constexpr size_t " + Twine(buffer.name), Twine(buffer.offset));
+      w.line("constexpr size_t " + buffer.name + " = " + Twine(buffer.offset) +
+             ";");
   w.line("} // namespace offset");
+  w.line("// clang-format on");
   w.assign("constexpr size_t memoryBytes", Twine(memory.bytes));
   w.blank();
   w.line("mpt::Step step;");
@@ -235,8 +239,11 @@ LogicalResult StepEmitter::product(const StepPlan::Launch &launch) {
               launch.accesses.back()),
       fast ? "true" : "false",
       "false"};
-  std::string text = "    {" + llvm::join(items, ", ") + "},";
-  w.line(text);
+  ArrayRef<std::string> all = items;
+  w.line("    {" + llvm::join(all.take_front(5), ", ") + ",");
+  for (const std::string &each : all.slice(5, 3))
+    w.line("     " + each + ",");
+  w.line("     " + llvm::join(all.take_back(2), ", ") + "},");
   return success();
 }
 
@@ -247,12 +254,14 @@ LogicalResult StepEmitter::products() {
             "row stride, batch strides, alignment}, fast accumulation, add to "
             "D.");
   w.line("using Type = mpt::ProductType;");
+  w.line("// clang-format off");
   w.line("const mpt::ProductDesc productTable[] = {");
   for (const StepPlan::Launch &launch : plan.launches)
     if (launch.kind == StepPlan::LaunchKind::Product)
       if (failed(product(launch)))
         return failure();
   w.line("};");
+  w.line("// clang-format on");
   w.blank();
   w.comment("Refuses, by name, a product that cuBLASLt does not take.");
   w.open("void load() {");
@@ -290,6 +299,14 @@ void StepEmitter::launchKernel(const StepPlan::Launch &launch) {
   w.list("mpt::launch", items, ";");
 }
 
+/// A name inside a comment.
+std::string safe(StringRef name) {
+  std::string text = name.str();
+  for (size_t at; (at = text.find("*/")) != std::string::npos;)
+    text[at] = '+';
+  return text;
+}
+
 void StepEmitter::launchProduct(const StepPlan::Launch &launch) {
   auto op = cast<ProductOpInterface>(launch.op);
   std::string scales[2] = {"nullptr", "nullptr"};
@@ -301,9 +318,8 @@ void StepEmitter::launchProduct(const StepPlan::Launch &launch) {
     if (scaled.getRhsInverseScale())
       scales[1] = at(f32, launch.accesses[next++]);
   }
-  w.line("// " + launch.name);
   w.list("products.run",
-         {std::to_string(nextProduct++),
+         {"/*" + safe(launch.name) + "*/ " + std::to_string(nextProduct++),
           at(elementOf(op.getLhsOperand().get()), launch.accesses[0]),
           at(elementOf(op.getRhsOperand().get()), launch.accesses[1]),
           at(elementOf(launch.op->getResult(0)), launch.accesses.back()),
@@ -377,10 +393,14 @@ void StepEmitter::launchList() {
     w.blank();
   }
   w.comment("Queues one step; captured as a CUDA graph when the step is opened.");
-  w.open("void enqueue(cudaStream_t stream) {");
-  for (size_t part = 0; part < parts; ++part)
-    w.line("enqueue" + Twine(part) + "(stream);");
-  w.close();
+  if (parts == 1) {
+    w.line("void enqueue(cudaStream_t stream) { enqueue0(stream); }");
+  } else {
+    w.open("void enqueue(cudaStream_t stream) {");
+    for (size_t part = 0; part < parts; ++part)
+      w.line("enqueue" + Twine(part) + "(stream);");
+    w.close();
+  }
   w.blank();
 }
 
@@ -430,8 +450,17 @@ void StepEmitter::constants() {
   for (auto [index, buffer] : llvm::enumerate(plan.buffers)) {
     if (buffer.kind != StepPlan::BufferKind::Constant || buffer.bytes == 0)
       continue;
-    w.line("const unsigned char constantData" + Twine(next++) + "[] = {");
+    std::string head =
+        "const unsigned char constantData" + std::to_string(next++) + "[] = {";
     std::string text;
+    for (unsigned char byte : buffer.data)
+      text += (text.empty() ? "" : ", ") + std::to_string(byte);
+    if (head.size() + text.size() + 2 <= 80) {
+      w.line(head + text + "};");
+      continue;
+    }
+    w.line(head);
+    text.clear();
     for (unsigned char byte : buffer.data) {
       std::string item = std::to_string(byte) + ",";
       if (4 + text.size() + 1 + item.size() > 80) {
@@ -457,16 +486,18 @@ void StepEmitter::tables() {
   constants();
   w.comment("Arguments and results: name, kind, type, place, elements, range of "
             "integers, and the value allowed besides.");
+  w.line("// clang-format off");
   w.line("const std::vector<mpt::Tensor> tensors = {");
   auto entry = [&](StringRef name, StringRef kind, RankedTensorType type,
                    std::string place, const StepPlan::Argument *argument) {
     auto range = argument && argument->range ? *argument->range
                                              : std::pair<int64_t, int64_t>(0, 0);
     bool ignores = argument && argument->ignoreIndex;
-    w.line("    {" + quoted(name) + ", mpt::Kind::" + kind + ",");
-    w.line("     mpt::Type::" + tensorType(type.getElementType()) + ", " + place +
-           ", " + Twine(type.getNumElements()) + ", " + Twine(range.first) + ", " +
-           Twine(range.second) + ", " + (ignores ? "true, " : "false, ") +
+    w.line("    {" + quoted(name) + ", mpt::Kind::" + kind + ", mpt::Type::" +
+           tensorType(type.getElementType()) + ",");
+    w.line("     " + place + ", " + Twine(type.getNumElements()) + ", " +
+           Twine(range.first) + ", " + Twine(range.second) + ", " +
+           (ignores ? "true, " : "false, ") +
            Twine(ignores ? *argument->ignoreIndex : 0) + "},");
   };
   for (const StepPlan::Argument &argument : plan.arguments)
@@ -480,6 +511,7 @@ void StepEmitter::tables() {
       entry(result.name, "Result", result.type, place, nullptr);
     }
   w.line("};");
+  w.line("// clang-format on");
   w.blank();
   w.comment("For the simulator's reports.");
   w.line("const std::vector<mpt::NamedBuffer> buffers = {");
@@ -496,8 +528,9 @@ void StepEmitter::interface() {
   w.blank();
   w.line("// Functions return 0, or 1 once mpt_cuda_last_error() says why.");
   w.blank();
-  w.line("extern \"C\" __attribute__((visibility(\"default\"))) const char");
-  w.line("    mpt_graph_hash[] = " + quoted(graphHash) + ";");
+  w.line("extern \"C\" __attribute__((visibility(\"default\"))) const char "
+         "mpt_graph_hash[] =");
+  w.line("    " + quoted(graphHash) + ";");
   w.blank();
   w.open("MPT_EXPORT const char *mpt_cuda_last_error() {");
   w.line("static thread_local std::string text;");

@@ -28,7 +28,7 @@ func.func @result_shape(%x: tensor<3xf32>, %y: tensor<1xf32>) {
 // -----
 
 func.func @result_is_no_tensor(%x: tensor<3xf32>) {
-  // expected-error @below {{'mpt.exp' op result #0 must be statically shaped f32 tensor that is held in no format, but got 'f32'}}
+  // expected-error @below {{'mpt.exp' op result #0 must be statically shaped, non-empty f32 tensor that is held in no format, but got 'f32'}}
   %0 = mpt.exp %x : (tensor<3xf32>) -> f32
   return
 }
@@ -36,15 +36,23 @@ func.func @result_is_no_tensor(%x: tensor<3xf32>) {
 // -----
 
 func.func @dynamic(%x: tensor<?xf32>) {
-  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped tensor of 32-bit float values, but got 'tensor<?xf32>'}}
+  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped, non-empty f32 tensor, but got 'tensor<?xf32>'}}
   %0 = mpt.exp %x : (tensor<?xf32>) -> tensor<?xf32>
   return
 }
 
 // -----
 
+func.func @empty(%x: tensor<3x0xf32>) {
+  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped, non-empty f32 tensor, but got 'tensor<3x0xf32>'}}
+  %0 = mpt.exp %x : (tensor<3x0xf32>) -> tensor<3x0xf32>
+  return
+}
+
+// -----
+
 func.func @unranked(%x: tensor<*xf32>) {
-  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped tensor of 32-bit float values, but got 'tensor<*xf32>'}}
+  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped, non-empty f32 tensor, but got 'tensor<*xf32>'}}
   %0 = mpt.exp %x : (tensor<*xf32>) -> tensor<*xf32>
   return
 }
@@ -52,7 +60,7 @@ func.func @unranked(%x: tensor<*xf32>) {
 // -----
 
 func.func @element_type(%x: tensor<3xbf16>) {
-  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped tensor of 32-bit float values, but got 'tensor<3xbf16>'}}
+  // expected-error @below {{'mpt.exp' op operand #0 must be statically shaped, non-empty f32 tensor, but got 'tensor<3xbf16>'}}
   %0 = mpt.exp %x : (tensor<3xbf16>) -> tensor<3xf32>
   return
 }
@@ -61,7 +69,7 @@ func.func @element_type(%x: tensor<3xbf16>) {
 
 // Only a cast rounds: the result of any other op is in no format.
 func.func @result_in_format(%x: tensor<3xf32>) {
-  // expected-error @below {{'mpt.neg' op result #0 must be statically shaped f32 tensor that is held in no format, but got 'tensor<3xf32, #mpt.format<bf16>>'}}
+  // expected-error @below {{'mpt.neg' op result #0 must be statically shaped, non-empty f32 tensor that is held in no format, but got 'tensor<3xf32, #mpt.format<bf16>>'}}
   %0 = mpt.neg %x : (tensor<3xf32>) -> tensor<3xf32, #mpt.format<bf16>>
   return
 }

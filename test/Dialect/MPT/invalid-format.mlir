@@ -57,6 +57,14 @@ func.func @quantize_bf16_with_scale(%x: tensor<3xf32>, %s: tensor<f32>) {
 
 // -----
 
+func.func @quantize_to_format(%x: tensor<3xf32>) {
+  // expected-error @below {{'mpt.quantize' op result #0 must be statically shaped, non-empty f32, bf16, f8E4M3FN, f8E5M2 or i8 tensor that is held in no format, but got 'tensor<3xf32, #mpt.format<bf16>>'}}
+  %0 = mpt.quantize %x : (tensor<3xf32>) -> tensor<3xf32, #mpt.format<bf16>>
+  return
+}
+
+// -----
+
 func.func @quantize_shape(%x: tensor<3xf32>) {
   // expected-error @below {{'mpt.quantize' op keeps the shape, found 'tensor<3xf32>' and 'tensor<3x1xbf16>'}}
   %0 = mpt.quantize %x : (tensor<3xf32>) -> tensor<3x1xbf16>

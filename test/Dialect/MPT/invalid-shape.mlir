@@ -2,7 +2,7 @@
 // RUN: mpt-opt %s --verify-diagnostics --split-input-file
 
 func.func @constant_scalar() {
-  // expected-error @below {{'mpt.constant' op result #0 must be statically shaped tensor of 32-bit float or bfloat16 type or f8E4M3FN type or f8E5M2 type or 64-bit signless integer or 32-bit signless integer or 8-bit signless integer or 1-bit signless integer values, but got 'f32'}}
+  // expected-error @below {{'mpt.constant' op result #0 must be statically shaped, non-empty f32, bf16, f8E4M3FN, f8E5M2, i64, i32, i8 or i1 tensor, but got 'f32'}}
   %0 = mpt.constant 1.0 : f32
   return
 }
@@ -10,7 +10,7 @@ func.func @constant_scalar() {
 // -----
 
 func.func @constant_element_type() {
-  // expected-error @below {{'mpt.constant' op result #0 must be statically shaped tensor of 32-bit float or bfloat16 type or f8E4M3FN type or f8E5M2 type or 64-bit signless integer or 32-bit signless integer or 8-bit signless integer or 1-bit signless integer values, but got 'tensor<2xi16>'}}
+  // expected-error @below {{'mpt.constant' op result #0 must be statically shaped, non-empty f32, bf16, f8E4M3FN, f8E5M2, i64, i32, i8 or i1 tensor, but got 'tensor<2xi16>'}}
   %0 = mpt.constant dense<1> : tensor<2xi16>
   return
 }
@@ -26,6 +26,14 @@ func.func @constant_resource() {
 
 // -----
 
+func.func @constant_format() {
+  // expected-error @below {{'mpt.constant' op is held in no format, found 'tensor<2xf32, #mpt.format<bf16>>'}}
+  %0 = mpt.constant dense<0.1> : tensor<2xf32, #mpt.format<bf16>>
+  return
+}
+
+// -----
+
 func.func @reshape_count(%x: tensor<2x3xf32>) {
   // expected-error @below {{'mpt.reshape' op cannot turn 'tensor<2x3xf32>' into 'tensor<5xf32>'}}
   %0 = mpt.reshape %x : (tensor<2x3xf32>) -> tensor<5xf32>
@@ -34,10 +42,10 @@ func.func @reshape_count(%x: tensor<2x3xf32>) {
 
 // -----
 
-// The product of these sizes is 0 in 64 bits.
-func.func @reshape_overflow(%x: tensor<4294967296x4294967296xf32>) {
-  // expected-error @below {{'mpt.reshape' op cannot turn 'tensor<4294967296x4294967296xf32>' into 'tensor<0xf32>'}}
-  %0 = mpt.reshape %x : (tensor<4294967296x4294967296xf32>) -> tensor<0xf32>
+// The product of these sizes is 4294967296 in 64 bits.
+func.func @reshape_overflow(%x: tensor<4294967296x4294967297xf32>) {
+  // expected-error @below {{'mpt.reshape' op cannot turn 'tensor<4294967296x4294967297xf32>' into 'tensor<4294967296xf32>'}}
+  %0 = mpt.reshape %x : (tensor<4294967296x4294967297xf32>) -> tensor<4294967296xf32>
   return
 }
 

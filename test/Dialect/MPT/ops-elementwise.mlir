@@ -67,6 +67,15 @@ func.func @convert(%x: tensor<2xi1>) {
   return
 }
 
+// CHECK-LABEL: func.func @copy
+// CHECK-NEXT: mpt.copy %{{.*}} : (tensor<2xf32>) -> tensor<2xf32>
+// CHECK-NEXT: mpt.copy %{{.*}} : (tensor<2xf8E5M2>) -> tensor<2xf8E5M2>
+func.func @copy(%x: tensor<2xf32>, %codes: tensor<2xf8E5M2>) {
+  %0 = mpt.copy %x : (tensor<2xf32>) -> tensor<2xf32>
+  %1 = mpt.copy %codes : (tensor<2xf8E5M2>) -> tensor<2xf8E5M2>
+  return
+}
+
 // CHECK-LABEL: func.func @dropout
 // CHECK: mpt.dropout %{{.*}} {keep_probability = 0.899999976 : f32, mpt.name = "d"} : (tensor<2x3xf32>, tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<2x3xf32>
 func.func @dropout(%x: tensor<2x3xf32>, %seed: tensor<i64>, %step: tensor<i64>) {

@@ -32,6 +32,11 @@ mlir::LogicalResult writeCUDAPackage(mlir::ModuleOp module,
                                      const CUDAPackageOptions &options,
                                      llvm::StringRef directory);
 
+/// Writes DIR/kernels.cu: every kernel function of `module`, and for each an
+/// exported `int name(void *const *args)` that launches it.
+mlir::LogicalResult writeCUDAKernels(mlir::ModuleOp module,
+                                     llvm::StringRef directory);
+
 } // namespace mpt
 
 #endif // MPT_TARGET_CUDA_PACKAGE_H

@@ -30,9 +30,8 @@ IndexMap IndexMap::rowOf(int64_t rows, int64_t columns) {
 }
 
 void IndexMap::canonicalize() {
-  llvm::erase_if(terms, [](const IndexTerm &t) {
-    return t.mod == 1 || t.stride == 0;
-  });
+  llvm::erase_if(
+      terms, [](const IndexTerm &t) { return t.mod == 1 || t.stride == 0; });
   llvm::sort(terms, [](const IndexTerm &a, const IndexTerm &b) {
     return a.div < b.div;
   });
@@ -116,8 +115,8 @@ IndexMap IndexMap::joinDims(ArrayRef<IndexMap> dims, ArrayRef<int64_t> shape) {
   return map;
 }
 
-std::optional<IndexMap>
-IndexMap::throughBroadcast(ArrayRef<int64_t> from, ArrayRef<int64_t> to) const {
+std::optional<IndexMap> IndexMap::throughBroadcast(ArrayRef<int64_t> from,
+                                                   ArrayRef<int64_t> to) const {
   if (from == to)
     return *this;
   auto dims = splitDims(to);
@@ -132,9 +131,9 @@ IndexMap::throughBroadcast(ArrayRef<int64_t> from, ArrayRef<int64_t> to) const {
 }
 
 std::optional<IndexMap> IndexMap::throughView(ViewOpInterface view) const {
-  auto from = llvm::cast<mlir::RankedTensorType>(view.getViewSource().getType());
-  auto to =
-      llvm::cast<mlir::RankedTensorType>(view->getResult(0).getType());
+  auto from =
+      llvm::cast<mlir::RankedTensorType>(view.getViewSource().getType());
+  auto to = llvm::cast<mlir::RankedTensorType>(view->getResult(0).getType());
   if (llvm::isa<ReshapeOp>(view.getOperation()))
     return *this; // the same row-major index
   // Any other view selects, per dim of the source, a constant plus at most one

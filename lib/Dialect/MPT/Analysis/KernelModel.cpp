@@ -162,7 +162,7 @@ private:
   KernelModel &model;
   func::FuncOp kernel;
   func::ReturnOp terminator;
-  int64_t size = 1;       ///< points of the domain
+  int64_t size = 1;         ///< points of the domain
   int64_t fixedColumns = 0; ///< as reductions demand, or 0
   SmallVector<PendingMaps, 16> pending;
   std::map<std::pair<void *, std::vector<int64_t>>, unsigned> known;
@@ -171,7 +171,8 @@ private:
 LogicalResult ModelBuilder::checkBody() {
   if (kernel.isExternal() || !llvm::hasSingleElement(kernel.getBody()))
     return kernel.emitOpError("is a kernel and needs a body of one block");
-  terminator = dyn_cast<func::ReturnOp>(kernel.getBody().front().getTerminator());
+  terminator =
+      dyn_cast<func::ReturnOp>(kernel.getBody().front().getTerminator());
   if (!terminator || terminator.getNumOperands() == 0)
     return kernel.emitOpError("is a kernel and must return a tensor");
   for (BlockArgument argument : kernel.getArguments()) {
@@ -220,8 +221,8 @@ LogicalResult ModelBuilder::findDomain() {
       return WalkResult::advance();
     int64_t columns = shapeOf(reduce.getX()).back();
     if (fixedColumns && fixedColumns != columns) {
-      fail(op) << "reduces rows of " << columns << " elements, but another op of "
-               << fixedColumns;
+      fail(op) << "reduces rows of " << columns
+               << " elements, but another op of " << fixedColumns;
       return WalkResult::interrupt();
     }
     fixedColumns = columns;
@@ -239,8 +240,8 @@ LogicalResult ModelBuilder::findDomain() {
   }
   if (size == 0)
     return kernel.emitOpError("is a kernel on tensors without elements");
-  int64_t rows = fixedColumns ? size / fixedColumns
-                 : chunkRows  ? chunkRows
+  int64_t rows = fixedColumns                        ? size / fixedColumns
+                 : chunkRows                         ? chunkRows
                  : leastResult && leastResult < size ? leastResult
                                                      : 0;
   if (rows != 0) {
@@ -358,7 +359,7 @@ FailureOr<unsigned> ModelBuilder::addNode(Operation *op, const IndexMap &map) {
 }
 
 LogicalResult ModelBuilder::fillReduce(ReduceOp op, const IndexMap &map,
-                                  KernelNode &node, PendingMaps &maps) {
+                                       KernelNode &node, PendingMaps &maps) {
   Value x = op.getX();
   Axes axes = classifyAxes(op);
   if (axes == Axes::Mixed)
@@ -389,7 +390,7 @@ LogicalResult ModelBuilder::fillReduce(ReduceOp op, const IndexMap &map,
 }
 
 LogicalResult ModelBuilder::fillGather(GatherOp op, const IndexMap &map,
-                                  KernelNode &node, PendingMaps &maps) {
+                                       KernelNode &node, PendingMaps &maps) {
   auto table = dyn_cast<BlockArgument>(peelReshapes(op.getTable()));
   if (!table)
     return fail(op) << "reads a computed table; only an argument of the kernel "
@@ -410,8 +411,9 @@ LogicalResult ModelBuilder::fillGather(GatherOp op, const IndexMap &map,
   return success();
 }
 
-LogicalResult ModelBuilder::fillScalar(ScalarBodyOpInterface op, const IndexMap &map,
-                                  KernelNode &node, PendingMaps &maps) {
+LogicalResult ModelBuilder::fillScalar(ScalarBodyOpInterface op,
+                                       const IndexMap &map, KernelNode &node,
+                                       PendingMaps &maps) {
   ArrayRef<int64_t> shape = shapeOf(op->getResult(0));
   for (Value operand : op->getOperands()) {
     auto operandMap = map.throughBroadcast(shapeOf(operand), shape);
@@ -513,9 +515,9 @@ LogicalResult ModelBuilder::finishNode(unsigned id) {
   const PendingMaps &maps = pending[id];
   bool perRow = true;
   node.cost = maps.bodyCost;
-  for (auto [map, access] :
-       {std::pair(&maps.access, &node.access), std::pair(&maps.index, &node.index),
-        std::pair(&maps.lastIndex, &node.lastIndex)})
+  for (auto [map, access] : {std::pair(&maps.access, &node.access),
+                             std::pair(&maps.index, &node.index),
+                             std::pair(&maps.lastIndex, &node.lastIndex)})
     if (*map) {
       *access = *(*map)->getAccess(model.columns);
       perRow &= !access->dependsOnColumn();
@@ -529,7 +531,7 @@ LogicalResult ModelBuilder::finishNode(unsigned id) {
   }
   switch (node.kind) {
   case NodeKind::Argument:
-    node.cost = node.access.columnStride > 1 ? 32
+    node.cost = node.access.columnStride > 1      ? 32
                 : node.access.columnTerms.empty() ? 1
                                                   : 4;
     break;
@@ -597,8 +599,8 @@ bool KernelModel::canAlias(unsigned result, unsigned argument) const {
     ArrayRef<IndexTerm> terms = node.access.rowTerms;
     bool sameRow = rows == 1 ? terms.empty()
                              : terms == ArrayRef(IndexTerm{1, rows, stride});
-    if (node.kind != NodeKind::Argument || !sameRow || node.access.offset != 0 ||
-        node.access.columnStride != (full ? 1 : 0) ||
+    if (node.kind != NodeKind::Argument || !sameRow ||
+        node.access.offset != 0 || node.access.columnStride != (full ? 1 : 0) ||
         !node.access.columnTerms.empty())
       return false;
   }

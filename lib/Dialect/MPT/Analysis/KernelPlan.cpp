@@ -112,7 +112,8 @@ void mpt::planTasks(KernelModel &model) {
     model.rowsPerTask = KernelModel::kChunkRows;
   } else if (model.rows > 1) {
     int64_t tasks = llvm::divideCeil(model.rows * model.columns, elements);
-    model.rowsPerTask = llvm::divideCeil(model.rows, std::min(tasks, model.rows));
+    model.rowsPerTask =
+        llvm::divideCeil(model.rows, std::min(tasks, model.rows));
   } else {
     bool reduces = llvm::any_of(model.nodes, [](const KernelNode &node) {
       return node.kind == NodeKind::RowReduce;

@@ -15,8 +15,7 @@ using namespace mlir;
 using namespace mpt;
 
 namespace {
-struct TestKernelModel
-    : PassWrapper<TestKernelModel, OperationPass<ModuleOp>> {
+struct TestKernelModel : PassWrapper<TestKernelModel, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(TestKernelModel)
 
   StringRef getArgument() const final { return "test-mpt-kernel-model"; }
@@ -44,6 +43,4 @@ struct TestKernelModel
 };
 } // namespace
 
-void mpt::registerTestKernelModelPass() {
-  PassRegistration<TestKernelModel>();
-}
+void mpt::registerTestKernelModelPass() { PassRegistration<TestKernelModel>(); }

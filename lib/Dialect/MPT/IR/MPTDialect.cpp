@@ -1,4 +1,4 @@
-//===- MPTDialect.cpp - the mpt dialect, its attributes and their verifiers ---------------------------------------===//
+//===- MPTDialect.cpp - the dialect, its attributes and their verifiers ---===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

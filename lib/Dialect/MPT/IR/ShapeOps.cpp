@@ -22,6 +22,8 @@ OpFoldResult ConstantOp::fold(FoldAdaptor) { return getValue(); }
 LogicalResult ConstantOp::verify() {
   if (!isa<DenseElementsAttr>(getValue()))
     return emitOpError() << "needs dense elements, found " << getValue();
+  if (::mpt::getFormat(getY().getType()))
+    return emitOpError() << "is held in no format, found " << getY().getType();
   return success();
 }
 

@@ -33,6 +33,7 @@ bool isFloat8(Value value) {
 }
 
 struct Driver {
+  func::FuncOp step;
   /// The transposed copy of a value: a matrix per batch element, or of all
   /// leading dims folded into the rows.
   DenseMap<Value, Value> copies[2];
@@ -67,10 +68,13 @@ Value Driver::transposed(Value value, bool folded) {
   Value view = TransposeOp::create(builder, loc, typeOf(shape), source,
                                    builder.getDenseI64ArrayAttr(permutation));
   auto copied = CopyOp::create(builder, loc, view.getType(), view);
-  Operation *definition = value.getDefiningOp();
-  std::string name =
-      definition ? getStableName(definition).str() : std::string("argument");
-  setStableName(copied, name + "/transposed");
+  StringRef name;
+  if (Operation *definition = value.getDefiningOp())
+    name = getStableName(definition);
+  else
+    name = getArgumentName(step, cast<BlockArgument>(value).getArgNumber());
+  setStableName(copied,
+                (name + (folded ? "/transposed_rows" : "/transposed")).str());
   ++numCopies;
   return copy = copied;
 }
@@ -112,7 +116,7 @@ struct KMajor : mpt::impl::KMajorBase<KMajor> {
     func::FuncOp step = getStage(getOperation(), "step", "mpt-k-major");
     if (!step)
       return signalPassFailure();
-    Driver driver;
+    Driver driver{step};
     SmallVector<ScaledMatmulOp> products(step.getOps<ScaledMatmulOp>());
     for (ScaledMatmulOp product : products)
       driver.run(product);

@@ -17,7 +17,8 @@
 
 namespace mpt {
 
-/// Marks the functions that are kernels (contract: docs/rationale-cpu-kernels.md).
+/// Marks the functions that are kernels (contract:
+/// docs/rationale-cpu-kernels.md).
 inline constexpr llvm::StringLiteral kKernelAttr = "mpt.kernel";
 
 /// Result `result` of node `node`.
@@ -31,8 +32,8 @@ enum class NodeKind {
   Constant,      ///< the splat value of an mpt.constant
   Scalar,        ///< the scalar body of a ScalarBodyOpInterface op
   RowReduce,     ///< operand 0 over the columns of the row: 32 lanes and a tree
-  LeadingReduce, ///< over `length` elements of `argument` from `access`, `stride`
-                 ///< apart, in ascending order from the identity
+  LeadingReduce, ///< over `length` elements of `argument` from `access`,
+                 ///< `stride` apart, in ascending order from the identity
   Gather         ///< element operand 0 * `stride` + `access` of `argument`
 };
 

@@ -16,17 +16,29 @@ include "mlir/IR/BuiltinAttributeInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-/// A statically shaped f32 tensor; the encoding, if any, is a format.
-def MPT_F32Tensor : StaticShapeTensorOf<[F32]>;
+/// A statically shaped tensor with at least one element.
+class MPT_TensorOf<list<Type> elementTypes, string text>
+    : ConfinedType<StaticShapeTensorOf<elementTypes>,
+        [CPred<"!::llvm::is_contained("
+               "::llvm::cast<::mlir::RankedTensorType>($_self).getShape(), 0)">],
+        "statically shaped, non-empty " # text>;
+/// The same without an encoding: held in no format.
+class MPT_PlainTensorOf<list<Type> elementTypes, string text>
+    : ConfinedType<MPT_TensorOf<elementTypes, text>,
+        [CPred<"!::llvm::cast<::mlir::RankedTensorType>($_self).getEncoding()">],
+        "statically shaped, non-empty " # text # " that is held in no format">;
+
+/// Real values; the encoding, if any, is a format.
+def MPT_F32Tensor : MPT_TensorOf<[F32], "f32 tensor">;
 /// What an op computes: only a cast's result, or a view of one, is in a format.
-def MPT_F32Result : ConfinedType<MPT_F32Tensor,
-    [CPred<"!::llvm::cast<::mlir::RankedTensorType>($_self).getEncoding()">],
-    "statically shaped f32 tensor that is held in no format">;
-def MPT_IntTensor : StaticShapeTensorOf<[I64, I32]>;
-def MPT_BoolTensor : StaticShapeTensorOf<[I1]>;
-def MPT_AnyTensor : StaticShapeTensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I64, I32, I8, I1]>;
+def MPT_F32Result : MPT_PlainTensorOf<[F32], "f32 tensor">;
+def MPT_IntTensor : MPT_TensorOf<[I64, I32], "i64 or i32 tensor">;
+def MPT_BoolTensor : MPT_TensorOf<[I1], "i1 tensor">;
+def MPT_AnyTensor : MPT_TensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I64, I32, I8, I1],
+    "f32, bf16, f8E4M3FN, f8E5M2, i64, i32, i8 or i1 tensor">;
 /// Stored codes of a low-precision tensor, after materialization.
-def MPT_StorageTensor : StaticShapeTensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I8]>;
+def MPT_StorageTensor : MPT_PlainTensorOf<[F32, BF16, F8E4M3FN, F8E5M2, I8],
+    "f32, bf16, f8E4M3FN, f8E5M2 or i8 tensor">;
 /// A scalar as a rank-0 tensor.
 def MPT_F32Scalar : 0DTensorOf<[F32]>;
 def MPT_I64Scalar : 0DTensorOf<[I64]>;

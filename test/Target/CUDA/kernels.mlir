@@ -1,0 +1,124 @@
+// One kernel per shape of code, as it reads. python/tests/test_cuda_sim.py runs
+// them, and those of test/Target/CPU/kernels.mlir, against the CPU's.
+// RUN: rm -rf %t && mpt-build %s --kernels-only --target=cuda -o %t
+// RUN: FileCheck %s --match-full-lines --strict-whitespace < %t/kernels.cu
+
+//      CHECK:/// mul, gelu.
+// CHECK-NEXT:/// 1 x 231, a thread an element.
+// CHECK-NEXT:__global__ void __launch_bounds__(128)
+// CHECK-NEXT:    elements_kernel(const float *in0, const float *__restrict__ in1,
+// CHECK-NEXT:                    float *out0) {
+// CHECK-NEXT:  const float x1 = in1[0];
+// CHECK-NEXT:  for (int64_t c = mpt::gridThreadId(); c < 231; c += mpt::gridThreads()) {
+// CHECK-NEXT:    const float x0 = in0[c];
+// CHECK-NEXT:    const float mul2 = x0 * x1;
+// CHECK-NEXT:    const float gelu3 = num::gelu(mul2);
+// CHECK-NEXT:    out0[c] = gelu3;
+// CHECK-NEXT:  }
+// CHECK-NEXT:}
+func.func private @elements(%x: tensor<3x7x11xf32>, %s: tensor<f32>) -> tensor<3x7x11xf32> attributes {mpt.kernel} {
+  %0 = mpt.mul %x, %s : (tensor<3x7x11xf32>, tensor<f32>) -> tensor<3x7x11xf32>
+  %1 = mpt.gelu %0 : (tensor<3x7x11xf32>) -> tensor<3x7x11xf32>
+  return %1 : tensor<3x7x11xf32>
+}
+
+//      CHECK:/// max of row, sub, exp, sum of row, div.
+// CHECK-NEXT:/// 40 x 100, a warp a row.
+// CHECK-NEXT:__global__ void __launch_bounds__(128)
+// CHECK-NEXT:    softmax_kernel(const float *in0, float *out0) {
+// CHECK-NEXT:  const int64_t row = mpt::gridWarpId();
+// CHECK-NEXT:  if (row >= 40)
+// CHECK-NEXT:    return;
+// CHECK-NEXT:  MPT_SHARED_DYN(float, shared);
+// CHECK-NEXT:  float *const kept3 = shared + mpt::warpId() * 128;
+// CHECK-NEXT:  float max1 = -INFINITY;
+// CHECK-NEXT:  for (int64_t c = mpt::laneId(); c < 100; c += 32) {
+// CHECK-NEXT:    const float x0 = in0[row * 100 + c];
+// CHECK-NEXT:    max1 = num::maxOf(max1, x0);
+// CHECK-NEXT:  }
+// CHECK-NEXT:  max1 = mpt::warpMax(max1);
+// CHECK-NEXT:  float sum4 = 0.0f;
+// CHECK-NEXT:  for (int64_t c = mpt::laneId(); c < 100; c += 32) {
+// CHECK-NEXT:    const float x0 = in0[row * 100 + c];
+// CHECK-NEXT:    const float sub2 = x0 - max1;
+// CHECK-NEXT:    const float exp3 = num::exp(sub2);
+// CHECK-NEXT:    sum4 = sum4 + exp3;
+// CHECK-NEXT:    kept3[c] = exp3;
+// CHECK-NEXT:  }
+// CHECK-NEXT:  sum4 = mpt::warpSum(sum4);
+// CHECK-NEXT:  for (int64_t c = mpt::laneId(); c < 100; c += 32) {
+// CHECK-NEXT:    const float exp3 = kept3[c];
+// CHECK-NEXT:    const float div5 = exp3 / sum4;
+// CHECK-NEXT:    out0[row * 100 + c] = div5;
+// CHECK-NEXT:  }
+// CHECK-NEXT:}
+func.func private @softmax(%x: tensor<40x100xf32>) -> tensor<40x100xf32> attributes {mpt.kernel} {
+  %0 = mpt.reduce %x {kind = #mpt.reduction<max>, axes = array<i64: 1>} : (tensor<40x100xf32>) -> tensor<40x1xf32>
+  %1 = mpt.sub %x, %0 : (tensor<40x100xf32>, tensor<40x1xf32>) -> tensor<40x100xf32>
+  %2 = mpt.exp %1 : (tensor<40x100xf32>) -> tensor<40x100xf32>
+  %3 = mpt.reduce %2 {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<40x100xf32>) -> tensor<40x1xf32>
+  %4 = mpt.div %2, %3 : (tensor<40x100xf32>, tensor<40x1xf32>) -> tensor<40x100xf32>
+  return %4 : tensor<40x100xf32>
+}
+
+//      CHECK:/// mul, chunk sums.
+// CHECK-NEXT:/// 100 x 48, a thread a column of 64 rows.
+// CHECK-NEXT:__global__ void __launch_bounds__(64)
+// CHECK-NEXT:    columns_kernel(const float *__restrict__ in0, const float *__restrict__ in1,
+// CHECK-NEXT:                   float *__restrict__ out0) {
+// CHECK-NEXT:  const int64_t chunk = blockIdx.y;
+// CHECK-NEXT:  const int64_t c = mpt::gridThreadId();
+// CHECK-NEXT:  if (c >= 48)
+// CHECK-NEXT:    return;
+// CHECK-NEXT:  float sum0 = 0.0f;
+// CHECK-NEXT:  const int64_t after = (chunk + 1) * 64;
+// CHECK-NEXT:  const int64_t end = after < 100 ? after : 100;
+// CHECK-NEXT:  for (int64_t row = chunk * 64; row < end; ++row) {
+// CHECK-NEXT:    const float x0 = in0[row * 48 + c];
+// CHECK-NEXT:    const float x1 = in1[row];
+// CHECK-NEXT:    const float mul2 = x0 * x1;
+// CHECK-NEXT:    sum0 = sum0 + mul2;
+// CHECK-NEXT:  }
+// CHECK-NEXT:  out0[chunk * 48 + c] = sum0;
+// CHECK-NEXT:}
+func.func private @columns(%x: tensor<100x48xf32>, %s: tensor<100x1xf32>) -> tensor<2x48xf32> attributes {mpt.kernel} {
+  %0 = mpt.mul %x, %s : (tensor<100x48xf32>, tensor<100x1xf32>) -> tensor<100x48xf32>
+  %1 = mpt.reduce_chunks %0 : (tensor<100x48xf32>) -> tensor<2x48xf32>
+  return %1 : tensor<2x48xf32>
+}
+
+// Codes are unsigned integers; the transposed read has a stride.
+//      CHECK:/// copy.
+// CHECK-NEXT:/// 32 x 16, a warp a row.
+// CHECK-NEXT:__global__ void __launch_bounds__(128)
+// CHECK-NEXT:    transposed_kernel(const uint8_t *__restrict__ in0,
+// CHECK-NEXT:                      uint8_t *__restrict__ out0) {
+// CHECK-NEXT:  const int64_t row = mpt::gridWarpId();
+// CHECK-NEXT:  if (row >= 32)
+// CHECK-NEXT:    return;
+// CHECK-NEXT:  for (int64_t c = mpt::laneId(); c < 16; c += 32) {
+// CHECK-NEXT:    const uint32_t x0 = in0[row + c * 32];
+// CHECK-NEXT:    out0[row * 16 + c] = static_cast<uint8_t>(x0);
+// CHECK-NEXT:  }
+// CHECK-NEXT:}
+func.func private @transposed(%x: tensor<16x32xf8E4M3FN>) -> tensor<32x16xf8E4M3FN> attributes {mpt.kernel} {
+  %0 = mpt.transpose %x {permutation = array<i64: 1, 0>} : (tensor<16x32xf8E4M3FN>) -> tensor<32x16xf8E4M3FN>
+  %1 = mpt.copy %0 : (tensor<32x16xf8E4M3FN>) -> tensor<32x16xf8E4M3FN>
+  return %1 : tensor<32x16xf8E4M3FN>
+}
+
+// A scale is computed once, its inverse travels with the codes; sums over rows
+// that a warp also reduces along: the warp takes 64 rows one after the other.
+//      CHECK:/// mul, sum of row, mul, chunk sums.
+// CHECK-NEXT:/// 70 x 40, a warp 64 rows.
+//      CHECK:  for (int64_t c = mpt::laneId(); c < 40; c += 32)
+// CHECK-NEXT:    out0[chunk * 40 + c] = 0.0f;
+//      CHECK:  for (int64_t row = chunk * 64; row < end; ++row) {
+//      CHECK:      out0[chunk * 40 + c] = out0[chunk * 40 + c] + mul3;
+func.func private @both(%x: tensor<70x40xf32>) -> tensor<2x40xf32> attributes {mpt.kernel} {
+  %0 = mpt.mul %x, %x : (tensor<70x40xf32>, tensor<70x40xf32>) -> tensor<70x40xf32>
+  %1 = mpt.reduce %0 {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<70x40xf32>) -> tensor<70x1xf32>
+  %2 = mpt.mul %x, %1 : (tensor<70x40xf32>, tensor<70x1xf32>) -> tensor<70x40xf32>
+  %3 = mpt.reduce_chunks %2 : (tensor<70x40xf32>) -> tensor<2x40xf32>
+  return %3 : tensor<2x40xf32>
+}
