@@ -62,8 +62,9 @@ def write_model(layers: int, hidden: int, batch: int, seq: int, path: Path) -> N
         if name in parameters:
             shape = list(parameters[name].shape)
             size = 4 * int(np.prod(shape))
+            where = {"name": name, "base_dir": path.parent}
             value.const_value = ir.ExternalTensor(
-                path.name + ".data", offset, size, ir.DataType.FLOAT, shape=ir.Shape(shape), name=name, base_dir=path.parent
+                path.name + ".data", offset, size, ir.DataType.FLOAT, shape=ir.Shape(shape), **where
             )
             offset += size
     with open(f"{path}.data", "wb") as data:
@@ -127,7 +128,8 @@ def measure(layers: int, args: argparse.Namespace, work: Path) -> dict[str, obje
     def stage(name: str, *command: object) -> Path:
         log = work / f"{re.sub('[^a-z]+', '-', name)}.log"
         stages[name] = run(list(command), log)
-        print(f"{layers:3d} layers  {name:<18} {stages[name]['wall_s']:7.2f} s  {stages[name]['anon_mib']:6.0f} MiB", flush=True)
+        wall, memory = stages[name]["wall_s"], stages[name]["anon_mib"]
+        print(f"{layers:3d} layers  {name:<18} {wall:7.2f} s  {memory:6.0f} MiB", flush=True)
         return log
 
     timing = ("-mlir-timing", "-mlir-timing-display=list")
@@ -161,7 +163,8 @@ def measure(layers: int, args: argparse.Namespace, work: Path) -> dict[str, obje
 def table(results: list[dict]) -> list[str]:
     """Return Markdown: stages and passes by layers, and the growth from the first to the last size."""
     sizes = [entry["layers"] for entry in results]
-    lines = [f"| wall seconds, by layers | {' | '.join(map(str, sizes))} | ratio, last two |", f"| --- |{' ---: |' * (len(sizes) + 1)}"]
+    lines = [f"| wall seconds, by layers | {' | '.join(map(str, sizes))} | ratio, last two |"]
+    lines += [f"| --- |{' ---: |' * (len(sizes) + 1)}"]
 
     def row(name: str, values: list[float | None], digits: int = 2) -> None:
         cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
@@ -205,7 +208,8 @@ def main() -> None:
         report = {"command": command, "cpus": os.cpu_count(), "results": results}
         (args.results / "compile_time.json").write_text(json.dumps(report, indent=1) + "\n")
         head = ["# Compile time by number of layers", "", f"`{command}`, on {os.cpu_count()} CPUs.", ""]
-        head += [f"BertForMaskedLM, hidden {args.hidden}, batch {args.batch} x {args.seq}, vocabulary 30522, dropout 0.1.", ""]
+        size = f"hidden {args.hidden}, batch {args.batch} x {args.seq}"
+        head += [f"BertForMaskedLM, {size}, vocabulary 30522, dropout 0.1.", ""]
         (args.results / "compile_time.md").write_text("\n".join([*head, *lines]) + "\n")
 
 

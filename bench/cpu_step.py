@@ -404,7 +404,8 @@ def main() -> None:
     import models
 
     args.out.mkdir(parents=True, exist_ok=True)
-    report = {"cpu": cpu_model(), "threads": args.threads, "command": shlex.join(["python", "bench/cpu_step.py", *sys.argv[1:]]), "models": {}}
+    command = shlex.join(["python", "bench/cpu_step.py", *sys.argv[1:]])
+    report = {"cpu": cpu_model(), "threads": args.threads, "command": command, "models": {}}
     for model in args.models:
         rows = race(args, model, args.out)
         report["models"][model] = rows

@@ -80,8 +80,10 @@ void Writer::candidate(const Verdict &verdict) {
 void Writer::product(const Product &product, const Decision &decision) {
   json.attribute("name", product.name);
   json.attribute("role", stringifyRole(product.role));
-  for (auto [key, size] : {std::pair("m", product.m), {"n", product.n},
-                           {"k", product.k}, {"batch", product.batch}})
+  for (auto [key, size] : {std::pair("m", product.m),
+                           {"n", product.n},
+                           {"k", product.k},
+                           {"batch", product.batch}})
     json.attribute(key, size);
   number("flops", product.getFlops());
   if (product.metrics)
@@ -121,7 +123,8 @@ void Writer::summary(const Problem &problem, ArrayRef<Decision> decisions) {
   };
   std::map<std::string, Share> shares;
   double total = 0;
-  for (const auto &[product, decision] : llvm::zip(problem.products, decisions)) {
+  for (const auto &[product, decision] :
+       llvm::zip(problem.products, decisions)) {
     Share &share = shares[nameOf(decision.chosen)];
     ++share.products;
     share.flops += product.getFlops();
@@ -157,7 +160,8 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
       for (const Pin &pin : problem.pins)
         json.value(pin.text);
     });
-    json.attributeObject("summary", [&] { writer.summary(problem, decisions); });
+    json.attributeObject("summary",
+                         [&] { writer.summary(problem, decisions); });
     json.attributeArray("products", [&] {
       for (const auto &[product, decision] :
            llvm::zip(problem.products, decisions))
@@ -169,7 +173,8 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
   os << "\n";
 }
 
-llvm::Error precision::writeDecisionsFile(StringRef path, const Problem &problem,
+llvm::Error precision::writeDecisionsFile(StringRef path,
+                                          const Problem &problem,
                                           ArrayRef<Decision> decisions,
                                           StringRef graphHash) {
   llvm::Error error = llvm::writeToOutput(path, [&](llvm::raw_ostream &os) {
@@ -177,8 +182,8 @@ llvm::Error precision::writeDecisionsFile(StringRef path, const Problem &problem
     return llvm::Error::success();
   });
   if (error)
-    return llvm::createStringError("decision record '" + path +
-                                   "' cannot be written: " +
-                                   llvm::toString(std::move(error)));
+    return llvm::createStringError(
+        "decision record '" + path +
+        "' cannot be written: " + llvm::toString(std::move(error)));
   return llvm::Error::success();
 }

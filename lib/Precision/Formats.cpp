@@ -27,7 +27,8 @@ constexpr StoragePair kRunnable[] = {
 
 std::string nameOf(FormatAttr format) {
   std::string name = stringifyStorage(format.getStorage()).str();
-  FormatAttr defaults = FormatAttr::get(format.getContext(), format.getStorage());
+  FormatAttr defaults =
+      FormatAttr::get(format.getContext(), format.getStorage());
   SmallVector<StringRef> properties;
   if (format.getScale() != defaults.getScale())
     properties.push_back(stringifyGranularity(format.getScale()));

@@ -46,12 +46,12 @@ llvm::Expected<Pin> precision::parsePin(MLIRContext *context, StringRef text) {
                                    "' is not of the form PATTERN=FORMAT");
   llvm::Expected<FormatPair> formats = parseFormats(context, format);
   if (!formats)
-    return llvm::createStringError("pin '" + text + "': " +
-                                   llvm::toString(formats.takeError()));
+    return llvm::createStringError("pin '" + text +
+                                   "': " + llvm::toString(formats.takeError()));
   auto glob = llvm::GlobPattern::create(pattern, kMaxSubPatterns);
   if (!glob)
-    return llvm::createStringError("pin '" + text + "': " +
-                                   llvm::toString(glob.takeError()));
+    return llvm::createStringError("pin '" + text +
+                                   "': " + llvm::toString(glob.takeError()));
   return Pin{text.str(), pattern.str(), *formats};
 }
 
@@ -68,15 +68,16 @@ precision::matchPins(ArrayRef<Pin> pins, ArrayRef<StringRef> names) {
       used = true;
       if (!matches[i])
         matches[i] = p;
-      else if (const Pin &other = pins[*matches[i]]; other.formats != pin.formats)
-        return llvm::createStringError("pins '" + other.text + "' and '" +
-                                       pin.text + "' contradict each other on '" +
-                                       name + "'");
+      else if (const Pin &other = pins[*matches[i]];
+               other.formats != pin.formats)
+        return llvm::createStringError(
+            "pins '" + other.text + "' and '" + pin.text +
+            "' contradict each other on '" + name + "'");
     }
     if (!used)
-      return llvm::createStringError("pin '" + pin.text +
-                                     "' matches no product; nearest: " +
-                                     nearest(pin.pattern, names));
+      return llvm::createStringError(
+          "pin '" + pin.text +
+          "' matches no product; nearest: " + nearest(pin.pattern, names));
   }
   return matches;
 }

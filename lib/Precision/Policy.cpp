@@ -153,12 +153,11 @@ void chooseByThreshold(Decision &decision, const Product &product) {
     decision.margin = 1 / best->ratio;
   if (next)
     decision.runnerUp = next->formats;
-  decision.reason =
-      text("cheapest within its bounds: be_median {0} of {1}, be_p99 {2} of {3}",
-           number(get(best->metrics, "be_median")),
-           number(decision.bound.error.median),
-           number(get(best->metrics, "be_p99")),
-           number(decision.bound.error.p99));
+  decision.reason = text(
+      "cheapest within its bounds: be_median {0} of {1}, be_p99 {2} of {3}",
+      number(get(best->metrics, "be_median")),
+      number(decision.bound.error.median), number(get(best->metrics, "be_p99")),
+      number(decision.bound.error.p99));
 }
 
 //===----------------------------------------------------------------------===//
@@ -187,7 +186,8 @@ void chooseUniform(Decision &decision, const Problem &problem,
   }
 }
 
-void choose(Decision &decision, const Problem &problem, const Product &product) {
+void choose(Decision &decision, const Problem &problem,
+            const Product &product) {
   decision.chosen = pairOf(problem.context, Storage::BF16);
   switch (problem.policy) {
   case PolicyKind::Threshold:
@@ -274,9 +274,10 @@ llvm::Error Problem::check() const {
                                          "more");
       if (product.metrics.getK() != product.k && !values.get("rescaled"))
         return llvm::createStringError(
-            "metrics of '" + product.name + "' were taken at k = " +
-            Twine(product.metrics.getK()) + ", the product has k = " +
-            Twine(product.k) + ": attach them again");
+            "metrics of '" + product.name +
+            "' were taken at k = " + Twine(product.metrics.getK()) +
+            ", the product has k = " + Twine(product.k) +
+            ": attach them again");
     }
   }
   if (!missing.empty())
@@ -287,7 +288,8 @@ llvm::Error Problem::check() const {
 }
 
 std::vector<Decision> precision::solve(const Problem &problem) {
-  auto pins = llvm::cantFail(matchPins(problem.pins, namesOf(problem.products)));
+  auto pins =
+      llvm::cantFail(matchPins(problem.pins, namesOf(problem.products)));
   std::vector<Decision> decisions;
   for (const auto &[product, pin] : llvm::zip(problem.products, pins)) {
     Decision decision;
@@ -311,7 +313,8 @@ llvm::Error precision::verify(const Problem &problem,
                               ArrayRef<Decision> decisions) {
   if (decisions.size() != problem.products.size())
     return llvm::createStringError("one decision per product is expected");
-  for (const auto &[product, decision] : llvm::zip(problem.products, decisions)) {
+  for (const auto &[product, decision] :
+       llvm::zip(problem.products, decisions)) {
     std::string why = whyNotRun(decision.chosen);
     if (why.empty())
       why = whyMisaligned(product, decision.chosen, problem.alignment);

@@ -76,8 +76,9 @@ public:
       fail("expected an array, found " + found());
     else
       for (const auto &[i, item] : llvm::enumerate(*array))
-        nodes.push_back(Node(
-            &item, where + ", " + what.str() + " " + std::to_string(i), *problem));
+        nodes.push_back(
+            Node(&item, where + ", " + what.str() + " " + std::to_string(i),
+                 *problem));
     return nodes;
   }
   std::string text() const {
@@ -145,7 +146,8 @@ private:
   Problem *problem;
 };
 
-/// Whether brackets nest deeper than any metrics file does: the parser recurses.
+/// Whether brackets nest deeper than any metrics file does: the parser
+/// recurses.
 bool nestsTooDeep(StringRef text) {
   constexpr int limit = 64;
   int depth = 0;
@@ -183,8 +185,10 @@ struct MetricKind {
 // infinite); they are left out then.
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr MetricKind kMetrics[] = {
-    {"be_median", true, true, 0, kHuge},     {"be_p99", true, true, 0, kHuge},
-    {"be_max", true, false, 0, kHuge},       {"sqnr_db", false, false, -kHuge, kHuge},
+    {"be_median", true, true, 0, kHuge},
+    {"be_p99", true, true, 0, kHuge},
+    {"be_max", true, false, 0, kHuge},
+    {"sqnr_db", false, false, -kHuge, kHuge},
     {"cosine", false, false, -1.001, 1.001},
 };
 /// Shares per operand.
@@ -252,11 +256,13 @@ void merge(Accumulator &into, const MetricKind &kind, Node node, int64_t step) {
   if (node && low > high)
     node.fail("low is above high");
   auto [it, isNew] = into.metrics.try_emplace(
-      kind.name.str(), Worst{kind.worstIsHigh ? high : low, high - low, step, 0});
+      kind.name.str(),
+      Worst{kind.worstIsHigh ? high : low, high - low, step, 0});
   Worst &worst = it->second;
   ++worst.points;
   if (!isNew && (kind.worstIsHigh ? high > worst.value : low < worst.value))
-    worst = Worst{kind.worstIsHigh ? high : low, high - low, step, worst.points};
+    worst =
+        Worst{kind.worstIsHigh ? high : low, high - low, step, worst.points};
 }
 
 void mergeShare(Accumulator &into, const Twine &name, double share) {
@@ -319,11 +325,11 @@ ProductProfile readProduct(MLIRContext *context, Node node) {
     point = point.named(node.place() + ", step " + Twine(step));
     for (Node item : point.field("candidates").items("candidate")) {
       FormatKey formats(readFormat(context, item.field("lhs")),
-                         readFormat(context, item.field("rhs")));
+                        readFormat(context, item.field("rhs")));
       Accumulator &candidate = candidates[formats];
-      readCandidate(candidate,
-                    item.named(point.place() + ", candidate " + nameOf(formats)),
-                    step);
+      readCandidate(
+          candidate,
+          item.named(point.place() + ", candidate " + nameOf(formats)), step);
       if (point.has("excluded"))
         mergeShare(candidate, "excluded", point.field("excluded").number(0, 1));
     }
@@ -364,8 +370,8 @@ llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
     return errorIn(source, "not a metrics file: nested too deep");
   llvm::Expected<llvm::json::Value> document = llvm::json::parse(text);
   if (!document)
-    return errorIn(source, "not valid JSON: " +
-                               llvm::toString(document.takeError()));
+    return errorIn(source,
+                   "not valid JSON: " + llvm::toString(document.takeError()));
   Problem problem;
   Node root(&*document, "metrics file", problem);
   std::string format = root.field("format").text();
@@ -383,7 +389,8 @@ llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
     ProductProfile product = readProduct(context, node);
     if (!root)
       break;
-    if (!profile.index.try_emplace(product.name, profile.products.size()).second)
+    if (!profile.index.try_emplace(product.name, profile.products.size())
+             .second)
       root.fail("product '" + product.name + "' is listed twice");
     profile.products.push_back(std::move(product));
   }
@@ -412,8 +419,8 @@ MetricsAttr precision::rescale(MetricsAttr metrics, int64_t k) {
         continue;
       for (std::string name : {kind.name.str(), kind.name.str() + "_spread"})
         if (auto value = dyn_cast_or_null<FloatAttr>(values.get(name)))
-          values.set(name, builder.getF64FloatAttr(
-                               value.getValueAsDouble() * factor));
+          values.set(
+              name, builder.getF64FloatAttr(value.getValueAsDouble() * factor));
     }
     values.set("rescaled", builder.getF64FloatAttr(factor));
     candidates.push_back(CandidateMetricsAttr::get(

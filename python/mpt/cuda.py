@@ -112,7 +112,11 @@ def nvcc_command(source: Path, library: Path, cublas: Path) -> list[Any]:
     ]  # fmt: skip
 
 
-def _compile_simulated(source: Path, library: Path, checked: bool) -> None:
+def compile_simulated(source: Path, library: Path, checked: bool = False) -> None:
+    """Compile one emitted source into a library that the simulator runs.
+
+    checked: with the race checker (instrumented like -fsanitize=thread, our shadow memory).
+    """
     compiler = next((name for name in ("g++", "clang++", "clang++-22", "c++") if shutil.which(name)), None)
     if not compiler:
         raise BuildError("no C++ compiler on the PATH, expected g++ or clang++")
@@ -120,8 +124,7 @@ def _compile_simulated(source: Path, library: Path, checked: bool) -> None:
     # One instruction for num::fma where the CPU has it: the same bits as libm's.
     fma = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text().split() else []
     # Never link with -fsanitize=thread: the simulator brings its own shadow memory.
-    instrument = ["-fsanitize=thread", "-Wno-tsan"] if checked and "clang" not in compiler else []
-    instrument = ["-fsanitize=thread"] if checked and not instrument else instrument
+    instrument = ["-fsanitize=thread"] if checked else []
     unit = library.with_suffix(".o")
     try:
         _run([
@@ -151,7 +154,7 @@ def compile_package(package: str | os.PathLike[str], simulate: bool = False, che
     building = library.with_name(f".{library.stem}.{os.getpid()}.so")
     try:
         if simulate or checked:
-            _compile_simulated(source, building, checked)
+            compile_simulated(source, building, checked)
         else:
             if missing := missing_for_nvcc():
                 raise BuildError(missing)

@@ -44,7 +44,7 @@ class DemoModel:
     seed: int = 0
 
 
-SCHEDULE = Schedule(peak=1e-3, warmup=20)
+SCHEDULE = Schedule(peak=5e-4, warmup=30)
 STEPS = 150
 
 # Where training is measured: at its start, and after the warm-up.
@@ -168,8 +168,11 @@ def compile_assigned(out: Path) -> None:
 def compile_cuda(out: Path) -> None:
     """assigned.mlir -> cuda/, compiled where nvcc is."""
     missing = []
-    part = ("sources, nvcc", lambda: missing.append(stages.build(out / "assigned.mlir", out / "cuda", "cuda", nvcc=True)))
-    in_turn("CUDA package", [part])
+
+    def build() -> None:
+        missing.append(stages.build(out / "assigned.mlir", out / "cuda", "cuda", nvcc=True))
+
+    in_turn("CUDA package", [("sources, nvcc", build)])
     if missing[0]:
         console.print(f"the CUDA sources are written and not compiled: {missing[0]}")
 

@@ -209,6 +209,30 @@ def test_batches(compiled):
             package.step({"x0": good["x0"]}, lr=1e-3)
 
 
+def test_ids_out_of_range(tmp_path):
+    """Ranges come from the tables that the exported model looks ids up in."""
+    import models
+    from mpt.export import export
+
+    shape = models.Shape(1, 32, 2, 64, 50, 2, 8, 16)
+    batch = {key: value.numpy() for key, value in models.make_batch(shape).items()}
+    batch["position_ids"] = np.tile(np.arange(8), (2, 1))
+    export(models.build(shape), batch, tmp_path / "model.onnx")
+    stages.import_model(tmp_path / "model.onnx", tmp_path / "graph.mlir")
+    stages.differentiate(tmp_path / "graph.mlir", tmp_path / "step.mlir")
+    stages.build(tmp_path / "step.mlir", tmp_path / "package", "cpu")
+    with Package(tmp_path / "package") as package:
+        for name, size in (("input_ids", 50), ("token_type_ids", 2), ("position_ids", 16), ("labels", 50)):
+            for value in (size, -1, 2**40):
+                bad = {key: array.copy() for key, array in batch.items()}
+                bad[name][1, 3] = value
+                with pytest.raises(Error) as error:
+                    package.step(bad, lr=1e-3)
+                assert name in str(error.value) and str(value) in str(error.value)
+        assert package.step_number == 0
+        assert np.isfinite(package.step(batch, lr=1e-3)["loss"])
+
+
 @pytest.fixture(scope="module")
 def bert(store, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bert")

@@ -42,5 +42,6 @@ def test_the_whole_job(tmp_path, monkeypatch, capsys):
     assert "CUDA sources are written and not compiled" in printed and str(out / "losses.png") in printed
 
     # graph.mlir needs nothing else.
-    done = subprocess.run([find_tool("mpt-opt"), "--assign-precision", out / "graph.mlir"], capture_output=True, check=True)
+    command = [find_tool("mpt-opt"), "--assign-precision", out / "graph.mlir"]
+    done = subprocess.run(command, capture_output=True, check=True)
     assert done.stdout.count(b"mpt.cast") > 0

@@ -2,8 +2,8 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// What was decided and why, for reports and for `mptc explain`. The schema is in
-// docs/precision.md.
+// What was decided and why, for reports and for `mptc explain`. The schema is
+// in docs/precision.md.
 //
 //===----------------------------------------------------------------------===//
 

@@ -3,8 +3,8 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // Which pairs of operand formats a product can have, as data: today the ones
-// that cublasLtMatmul and the CPU's emulation both run. A description per target
-// takes the table's place when there are targets that differ.
+// that cublasLtMatmul and the CPU's emulation both run. A description per
+// target takes the table's place when there are targets that differ.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,5 +1,4 @@
-/*===- mpt.h - C API of a compiled training step -------------------*- C
--*-===//
+/*===- mpt.h - C API of a compiled training step ------------------*- C -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -56,6 +56,12 @@ LogicalResult mpt::writeCUDAKernels(ModuleOp module, StringRef directory) {
   w.line("text = mpt::takeError();");
   w.line("return text.c_str();");
   w.close();
+  w.blank();
+  w.open("MPT_EXPORT void *mpt_cuda_allocate(size_t bytes) {");
+  w.line("void *memory = nullptr;");
+  w.line("mpt::check(cudaMalloc(&memory, bytes), \"allocate\");");
+  w.line("return memory;");
+  w.close();
   bool valid = true;
   for (auto function : module.getOps<func::FuncOp>()) {
     if (!function->hasAttr(kKernelAttr))

@@ -74,8 +74,8 @@ func.func private @softmax(%x: tensor<40x100xf32>) -> tensor<40x100xf32> attribu
 // CHECK-NEXT:  const int64_t after = (chunk + 1) * 64;
 // CHECK-NEXT:  const int64_t end = after < 100 ? after : 100;
 // CHECK-NEXT:  for (int64_t row = chunk * 64; row < end; ++row) {
-// CHECK-NEXT:    const float x0 = in0[row * 48 + c];
 // CHECK-NEXT:    const float x1 = in1[row];
+// CHECK-NEXT:    const float x0 = in0[row * 48 + c];
 // CHECK-NEXT:    const float mul2 = x0 * x1;
 // CHECK-NEXT:    sum0 = sum0 + mul2;
 // CHECK-NEXT:  }

@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Precision/DecisionRecord.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringSet.h"
@@ -123,7 +123,8 @@ void Layers::markHeads(Value logits) {
 
 /// In a gradient's product, the operand that the forward product does not have
 /// is the gradient.
-void Layers::describe(ProductOpInterface op, precision::Product &product) const {
+void Layers::describe(ProductOpInterface op,
+                      precision::Product &product) const {
   StringRef base = product.name;
   if (product.role != Role::Fprop)
     base = base.rsplit('/').first;
@@ -154,8 +155,7 @@ struct Driver {
   int64_t numCasts = 0;
 
   explicit Driver(func::FuncOp func)
-      : func(func), block(func.getBody().front()),
-        firstOp(&block.front()) {
+      : func(func), block(func.getBody().front()), firstOp(&block.front()) {
     problem.context = func.getContext();
   }
 
@@ -224,8 +224,9 @@ LogicalResult Driver::collect() {
       continue;
     auto role = product.getProductRole();
     if (!role)
-      return op.emitOpError() << "named '" << getStableName(&op)
-                              << "' has no role; --mpt-differentiate gives it one";
+      return op.emitOpError()
+             << "named '" << getStableName(&op)
+             << "' has no role; --mpt-differentiate gives it one";
     precision::Product entry;
     entry.name = getStableName(&op).str();
     entry.role = *role;
@@ -236,7 +237,8 @@ LogicalResult Driver::collect() {
     entry.metrics = op.getAttrOfType<MetricsAttr>("metrics");
     StringRef reason = heldHigh(product.getLhsOperand().get());
     entry.heldHigh =
-        (reason.empty() ? heldHigh(product.getRhsOperand().get()) : reason).str();
+        (reason.empty() ? heldHigh(product.getRhsOperand().get()) : reason)
+            .str();
     layers.describe(product, entry);
     problem.products.push_back(std::move(entry));
     products.push_back(product);
@@ -319,7 +321,8 @@ Value Driver::castOf(Value value, FormatAttr format) {
   auto type = cast<RankedTensorType>(value.getType());
   auto cast = CastOp::create(
       builder, value.getLoc(),
-      RankedTensorType::get(type.getShape(), type.getElementType(), format), value);
+      RankedTensorType::get(type.getShape(), type.getElementType(), format),
+      value);
   setStableName(
       cast, (name + "/cast." + stringifyStorage(format.getStorage())).str());
   lastCast[value] = cast;

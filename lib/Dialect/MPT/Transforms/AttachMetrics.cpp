@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Precision/Profile.h"
 
 #define DEBUG_TYPE "mpt-attach-metrics"
@@ -70,9 +70,9 @@ LogicalResult Driver::match() {
   }
   if (missing.empty())
     return success();
-  InFlightDiagnostic diag = func.emitError()
-                            << path << ": no metrics for " << missing.size()
-                            << (missing.size() == 1 ? " product: " : " products: ");
+  InFlightDiagnostic diag =
+      func.emitError() << path << ": no metrics for " << missing.size()
+                       << (missing.size() == 1 ? " product: " : " products: ");
   llvm::interleaveComma(ArrayRef(missing).take_front(kNamed), diag,
                         [&](StringRef name) { diag << "'" << name << "'"; });
   if (missing.size() > kNamed)
@@ -80,7 +80,8 @@ LogicalResult Driver::match() {
   return diag;
 }
 
-LogicalResult Driver::matchOne(MatmulOp product, const ProductProfile &measured) {
+LogicalResult Driver::matchOne(MatmulOp product,
+                               const ProductProfile &measured) {
   auto role = product.getProductRole();
   if (!role)
     return product.emitOpError()

@@ -1,4 +1,4 @@
-//===- Differentiate.cpp - append the gradient of the loss ---------------------------------------===//
+//===- Differentiate.cpp - append the gradient of the loss ----------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringExtras.h"
 
@@ -91,8 +91,9 @@ LogicalResult Driver::check() {
                             << func.getFunctionType();
   for (Operation &op : block)
     if (isa<CastOp>(op))
-      return op.emitError() << "mpt-differentiate expects a graph without casts: "
-                               "precision is assigned after differentiation";
+      return op.emitError()
+             << "mpt-differentiate expects a graph without casts: "
+                "precision is assigned after differentiation";
   return success();
 }
 
@@ -101,7 +102,8 @@ void Driver::findActive() {
     if (getArgumentKind(func, arg.getArgNumber()) == Kind::Parameter)
       active.insert(arg);
   for (Operation &op : block)
-    if (llvm::any_of(op.getOperands(), [&](Value v) { return active.contains(v); }))
+    if (llvm::any_of(op.getOperands(),
+                     [&](Value v) { return active.contains(v); }))
       for (Value result : op.getResults())
         if (getElementTypeOrSelf(result.getType()).isF32())
           active.insert(result);
@@ -111,7 +113,8 @@ LogicalResult Driver::run() {
   findActive();
   Value loss = block.getTerminator()->getOperand(0);
   if (!active.contains(loss))
-    return func.emitError("mpt-differentiate: the loss depends on no parameter");
+    return func.emitError(
+        "mpt-differentiate: the loss depends on no parameter");
   SmallVector<Operation *> forward;
   for (Operation &op : block.without_terminator())
     forward.push_back(&op);
@@ -155,17 +158,19 @@ LogicalResult Driver::visit(Operation *op) {
 
 /// Names the ops behind `lastOld` after `op`. A product takes its role from the
 /// operand whose gradient it is: wgrad for a parameter, else dgrad.
-void Driver::nameNewOps(Operation *op, Operation *lastOld, ArrayRef<Value> grads) {
+void Driver::nameNewOps(Operation *op, Operation *lastOld,
+                        ArrayRef<Value> grads) {
   std::string base = getStableName(op).str();
-  Block::iterator it = lastOld ? std::next(Block::iterator(lastOld)) : block.begin();
+  Block::iterator it =
+      lastOld ? std::next(Block::iterator(lastOld)) : block.begin();
   for (; &*it != block.getTerminator(); ++it) {
     it->setLoc(op->getLoc());
     setStableName(&*it, base + "/grad");
   }
   if (!isa<ProductOpInterface>(op))
     return;
-  bool oneOfTwo = llvm::any_of(op->getOperands(),
-                               [](Value v) { return getParameter(v).has_value(); });
+  bool oneOfTwo = llvm::any_of(
+      op->getOperands(), [](Value v) { return getParameter(v).has_value(); });
   for (auto [i, grad] : llvm::enumerate(grads)) {
     auto product = grad ? grad.getDefiningOp<MatmulOp>() : MatmulOp();
     if (!product)
@@ -217,7 +222,8 @@ LogicalResult Driver::finish() {
 
 struct Differentiate : mpt::impl::DifferentiateBase<Differentiate> {
   void runOnOperation() override {
-    func::FuncOp func = getStage(getOperation(), "forward", "mpt-differentiate");
+    func::FuncOp func =
+        getStage(getOperation(), "forward", "mpt-differentiate");
     if (!func)
       return signalPassFailure();
     Driver driver(func);

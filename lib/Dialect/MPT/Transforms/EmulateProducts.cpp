@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "llvm/ADT/SetVector.h"
 
 #define DEBUG_TYPE "mpt-emulate-products"
@@ -100,10 +100,10 @@ void Driver::emulate(ScaledMatmulOp product) {
   Value lhs = decoded(codes[0], product.getLhsInverseScale(), product);
   Value rhs = decoded(codes[1], product.getRhsInverseScale(), product);
   builder.setInsertionPoint(product);
-  auto real = MatmulOp::create(builder, product.getLoc(), lhs, rhs,
-                               product.getTransposeLhs(), product.getTransposeRhs(),
-                               product.getFoldBatch(), product.getRoleAttr(),
-                               MetricsAttr());
+  auto real = MatmulOp::create(
+      builder, product.getLoc(), lhs, rhs, product.getTransposeLhs(),
+      product.getTransposeRhs(), product.getFoldBatch(), product.getRoleAttr(),
+      MetricsAttr());
   real->setDiscardableAttrs(product->getDiscardableAttrDictionary());
   product.getY().replaceAllUsesWith(real.getY());
   product.erase();
@@ -127,7 +127,8 @@ void Driver::eraseBypassed() {
 
 struct EmulateProducts : mpt::impl::EmulateProductsBase<EmulateProducts> {
   void runOnOperation() override {
-    func::FuncOp func = getStage(getOperation(), "step", "mpt-emulate-products");
+    func::FuncOp func =
+        getStage(getOperation(), "step", "mpt-emulate-products");
     if (!func)
       return signalPassFailure();
     Driver(func).run();

@@ -33,6 +33,8 @@ bool isFloat8(Value value) {
 }
 
 struct Driver {
+  explicit Driver(func::FuncOp step) : step(step) {}
+
   func::FuncOp step;
   /// The transposed copy of a value: a matrix per batch element, or of all
   /// leading dims folded into the rows.
@@ -88,7 +90,8 @@ void Driver::run(ScaledMatmulOp product) {
   unsigned problem = 0;
   auto views = getProductViews(product, problem);
   bool folded = product.getFoldBatch();
-  bool turnLhs = product.getTransposeLhs(), turnRhs = !product.getTransposeRhs();
+  bool turnLhs = product.getTransposeLhs(),
+       turnRhs = !product.getTransposeRhs();
   if (views && !folded) {
     turnLhs = views->lhs.columns != 1;
     turnRhs = views->rhs.rows != 1;
@@ -104,7 +107,8 @@ void Driver::run(ScaledMatmulOp product) {
   auto turned = ScaledMatmulOp::create(
       builder, product.getLoc(), product.getY().getType(), lhs, rhs,
       product.getLhsInverseScale(), product.getRhsInverseScale(),
-      product.getTransposeLhs() != turnLhs, product.getTransposeRhs() != turnRhs,
+      product.getTransposeLhs() != turnLhs,
+      product.getTransposeRhs() != turnRhs,
       /*fold_batch=*/false, product.getRoleAttr());
   turned->setDiscardableAttrs(product->getDiscardableAttrDictionary());
   product.replaceAllUsesWith(turned.getY());
@@ -116,7 +120,7 @@ struct KMajor : mpt::impl::KMajorBase<KMajor> {
     func::FuncOp step = getStage(getOperation(), "step", "mpt-k-major");
     if (!step)
       return signalPassFailure();
-    Driver driver{step};
+    Driver driver(step);
     SmallVector<ScaledMatmulOp> products(step.getOps<ScaledMatmulOp>());
     for (ScaledMatmulOp product : products)
       driver.run(product);

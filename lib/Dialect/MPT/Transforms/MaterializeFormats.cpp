@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 
 #define DEBUG_TYPE "mpt-materialize-formats"
 
@@ -76,7 +76,8 @@ Type storageType(Builder &builder, Storage storage) {
 
 /// What this version of the pass cannot materialize in `format`, or "".
 std::string unsupported(FormatAttr format) {
-  if (format.getRecipe() == Recipe::Delayed || format.getRecipe() == Recipe::Fixed)
+  if (format.getRecipe() == Recipe::Delayed ||
+      format.getRecipe() == Recipe::Fixed)
     return ("recipe " + stringifyRecipe(format.getRecipe())).str();
   if (format.isScaled() && format.getScale() != Granularity::PerTensor)
     return ("scale " + stringifyGranularity(format.getScale())).str();
@@ -87,9 +88,8 @@ std::string unsupported(FormatAttr format) {
 
 /// Formats stay inside the step: neither an argument nor a result has one.
 LogicalResult Driver::check() {
-  for (auto [types, what] :
-       {std::pair(func.getArgumentTypes(), "argument "),
-        std::pair(func.getResultTypes(), "result ")})
+  for (auto [types, what] : {std::pair(func.getArgumentTypes(), "argument "),
+                             std::pair(func.getResultTypes(), "result ")})
     for (auto [i, type] : llvm::enumerate(types))
       if (getFormat(type))
         return func.emitError() << "mpt-materialize-formats: " << what << i
@@ -99,8 +99,8 @@ LogicalResult Driver::check() {
     if (!cast)
       continue;
     if (std::string what = unsupported(cast.getFormat()); !what.empty())
-      return cast.emitOpError() << "named '" << getStableName(cast) << "': "
-                                << what << " is not supported yet";
+      return cast.emitOpError() << "named '" << getStableName(cast)
+                                << "': " << what << " is not supported yet";
   }
   return success();
 }
@@ -186,7 +186,8 @@ void Driver::rebuild(ViewOpInterface view) {
   builder.setInsertionPoint(view);
   Operation *copy = builder.clone(*view);
   copy->setOperand(0, source.codes);
-  auto element = cast<RankedTensorType>(source.codes.getType()).getElementType();
+  auto element =
+      cast<RankedTensorType>(source.codes.getType()).getElementType();
   copy->getResult(0).setType(RankedTensorType::get(
       cast<RankedTensorType>(result.getType()).getShape(), element));
   stored[result] = {copy->getResult(0), source.inverseScale};
@@ -226,9 +227,9 @@ Value Driver::decoded(Value value) {
   if (getElementTypeOrSelf(source.codes.getType()).isF32())
     return result = source.codes;
   builder.setInsertionPointAfter(source.codes.getDefiningOp());
-  auto decode =
-      DequantizeOp::create(builder, value.getLoc(), withoutEncoding(value.getType()),
-                           source.codes, source.inverseScale);
+  auto decode = DequantizeOp::create(builder, value.getLoc(),
+                                     withoutEncoding(value.getType()),
+                                     source.codes, source.inverseScale);
   setStableName(decode, baseName(source.codes) + "/decode");
   return result = decode.getY();
 }
@@ -239,11 +240,13 @@ void Driver::decodeOperands(Operation *op) {
       operand.set(decoded(operand.get()));
 }
 
-struct MaterializeFormats : mpt::impl::MaterializeFormatsBase<MaterializeFormats> {
+struct MaterializeFormats
+    : mpt::impl::MaterializeFormatsBase<MaterializeFormats> {
   using MaterializeFormatsBase::MaterializeFormatsBase;
 
   void runOnOperation() override {
-    func::FuncOp func = getStage(getOperation(), "step", "mpt-materialize-formats");
+    func::FuncOp func =
+        getStage(getOperation(), "step", "mpt-materialize-formats");
     if (!func)
       return signalPassFailure();
     Driver driver(func);

@@ -1,4 +1,4 @@
-//===- Passes.td - passes on the mpt dialect -*- tablegen -*-===//
+//===- Passes.td - passes on the mpt dialect ---------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
