@@ -237,7 +237,7 @@ def random_tensor(rng: np.random.Generator, dtype: str, shape: list[int]) -> np.
     if dtype == "i1":
         return rng.integers(0, 2, shape, np.uint8)
     if dtype in ("i32", "i64"):
-        return rng.integers(0, 4, shape).astype(DTYPES[dtype])
+        return rng.integers(0, 2, shape).astype(DTYPES[dtype])
     if dtype == "i8":
         return rng.integers(-127, 128, shape).astype(np.int8)
     return rng.normal(size=shape).astype(np.float32).astype(DTYPES[dtype])

@@ -30,16 +30,16 @@ __device__ inline bool keeps(int64_t element, int64_t seed, int64_t step,
 
 /// Truncates; out of range saturates, NaN gives 0.
 __device__ inline int64_t toInt64(float x) {
-  return x != x                ? 0
-         : x >= 0x1.0p+63f     ? INT64_MAX
-         : x <= -0x1.0p+63f    ? INT64_MIN
-                               : static_cast<int64_t>(x);
+  return x != x             ? 0
+         : x >= 0x1.0p+63f  ? INT64_MAX
+         : x <= -0x1.0p+63f ? INT64_MIN
+                            : static_cast<int64_t>(x);
 }
 __device__ inline int32_t toInt32(float x) {
-  return x != x                ? 0
-         : x >= 0x1.0p+31f     ? INT32_MAX
-         : x <= -0x1.0p+31f    ? INT32_MIN
-                               : static_cast<int32_t>(x);
+  return x != x             ? 0
+         : x >= 0x1.0p+31f  ? INT32_MAX
+         : x <= -0x1.0p+31f ? INT32_MIN
+                            : static_cast<int32_t>(x);
 }
 
 /// table[ids[r]] += updates[r], r ascending: a thread owns a column, so the

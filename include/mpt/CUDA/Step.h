@@ -220,11 +220,10 @@ private:
         if (!std::isfinite(x))
           found = "a value that is not finite";
       } else if (tensor.low < tensor.high) {
-        int64_t x = tensor.type == Type::I64
-                        ? static_cast<const int64_t *>(data)[i]
-                    : tensor.type == Type::I32
-                        ? static_cast<const int32_t *>(data)[i]
-                        : tensor.low;
+        int64_t x =
+            tensor.type == Type::I64   ? static_cast<const int64_t *>(data)[i]
+            : tensor.type == Type::I32 ? static_cast<const int32_t *>(data)[i]
+                                       : tensor.low;
         bool ignored = tensor.hasIgnored && x == tensor.ignored;
         if (!ignored && (x < tensor.low || x >= tensor.high))
           found = std::to_string(x) + ", expected at least " +

@@ -55,13 +55,14 @@ std::string cuda::floatLiteral(float value) {
   if (!std::isfinite(value)) {
     std::string text;
     llvm::raw_string_ostream(text)
-        << "num::asFloat(" << llvm::format_hex(llvm::bit_cast<uint32_t>(value), 10)
-        << "u)";
+        << "num::asFloat("
+        << llvm::format_hex(llvm::bit_cast<uint32_t>(value), 10) << "u)";
     return text;
   }
   char text[32];
   for (int digits = 1; digits <= 9; ++digits) {
-    std::snprintf(text, sizeof(text), "%.*g", digits, static_cast<double>(value));
+    std::snprintf(text, sizeof(text), "%.*g", digits,
+                  static_cast<double>(value));
     if (std::strtof(text, nullptr) == value)
       break;
   }
@@ -203,7 +204,8 @@ Scalar ExpressionEmitter::logicalNot(Scalar x) {
 
 Scalar ExpressionEmitter::select(Scalar condition, Scalar onTrue,
                                  Scalar onFalse) {
-  Slot slot{Form::Select, Binding::Conditional, slots[onTrue.id].element, "", ""};
+  Slot slot{Form::Select, Binding::Conditional, slots[onTrue.id].element, "",
+            ""};
   slot.operands = {condition.id, onTrue.id, onFalse.id};
   return add(std::move(slot));
 }
@@ -226,9 +228,9 @@ Scalar ExpressionEmitter::columnIndex() {
 
 Scalar ExpressionEmitter::dropoutKeep(Scalar seed, Scalar step, Scalar id,
                                       float keepProbability) {
-  Scalar threshold = leaf({std::to_string(num::keepThreshold(keepProbability)) +
-                               "u",
-                           Binding::Atom, i64()});
+  Scalar threshold =
+      leaf({std::to_string(num::keepThreshold(keepProbability)) + "u",
+            Binding::Atom, i64()});
   return call("mpt::keeps", boolean(), {seed, step, id, threshold}, index);
 }
 
@@ -244,7 +246,7 @@ Scalar ExpressionEmitter::decode(Scalar code) {
   return call(("num::decode" + formatName(storage)).str(), f32(), code);
 }
 Scalar ExpressionEmitter::scaleOf(Scalar amax, Type storage) {
-  num::Format format = isa<Float8E4M3FNType>(storage)  ? num::Format::E4M3
+  num::Format format = isa<Float8E4M3FNType>(storage) ? num::Format::E4M3
                        : isa<Float8E5M2Type>(storage) ? num::Format::E5M2
                        : storage.isBF16()             ? num::Format::BF16
                                                       : num::Format::INT8;

@@ -17,7 +17,17 @@ namespace mpt {
 namespace cuda {
 
 /// How tightly an expression binds, loosest first.
-enum class Binding { Conditional, Or, And, Equal, Less, Sum, Product, Unary, Atom };
+enum class Binding {
+  Conditional,
+  Or,
+  And,
+  Equal,
+  Less,
+  Sum,
+  Product,
+  Unary,
+  Atom
+};
 
 /// C++ text for a value of an mpt element type: bool for i1, uint32_t for codes
 /// (bf16, FP8, i8), else the type itself.
@@ -48,10 +58,11 @@ public:
   /// Writes the body of `op`; result i becomes the variable names[i], unless
   /// names[i] is empty (not needed) or the result is an operand. `index` and
   /// `last` are the element's row-major index and the one along the last axis.
-  llvm::SmallVector<Expression, 3>
-  emit(ScalarBodyOpInterface op, llvm::ArrayRef<Expression> operands,
-       llvm::ArrayRef<std::string> names, std::string index, std::string last,
-       SourceWriter &writer);
+  llvm::SmallVector<Expression, 3> emit(ScalarBodyOpInterface op,
+                                        llvm::ArrayRef<Expression> operands,
+                                        llvm::ArrayRef<std::string> names,
+                                        std::string index, std::string last,
+                                        SourceWriter &writer);
 
   Scalar constant(float value) override;
   Scalar constantInt(int64_t value) override;

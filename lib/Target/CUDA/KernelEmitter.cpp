@@ -107,8 +107,8 @@ class Emitter {
 public:
   Emitter(const KernelModel &model, StringRef name, SourceWriter &w)
       : model(model), kernel(model.function), name(name),
-        launch(getLaunchShape(model)), w(w), bodies(kernel.getContext()), rowValues(model.nodes.size()),
-        rowEntered(model.nodes.size(), false) {
+        launch(getLaunchShape(model)), w(w), bodies(kernel.getContext()),
+        rowValues(model.nodes.size()), rowEntered(model.nodes.size(), false) {
     demandRows();
   }
 
@@ -139,7 +139,8 @@ private:
   void storeRows();
 
   Expression value(NodeUse use);
-  void evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results, bool inRow);
+  void evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results,
+                bool inRow);
   void setValue(NodeUse use, Expression expression, bool inRow);
   Expression constantOf(const KernelNode &node);
   void emitLeading(unsigned id, bool inRow);
@@ -317,10 +318,12 @@ Expression Emitter::constantOf(const KernelNode &node) {
   }
   if (isa<FloatType>(element))
     return intLiteral(
-        splat.getSplatValue<APFloat>().bitcastToAPInt().getZExtValue(), element);
+        splat.getSplatValue<APFloat>().bitcastToAPInt().getZExtValue(),
+        element);
   APInt bits = splat.getSplatValue<APInt>();
   bool isCode = element.isInteger(8) || element.isInteger(1);
-  return intLiteral(isCode ? bits.getZExtValue() : bits.getSExtValue(), element);
+  return intLiteral(isCode ? bits.getZExtValue() : bits.getSExtValue(),
+                    element);
 }
 
 /// What a reduction's step assigns.
@@ -348,14 +351,17 @@ void Emitter::emitLeading(unsigned id, bool inRow) {
   std::string name = nameOf(id), index = elementIndex(node.access, inRow);
   Type f32 = model.getElementType({id, 0});
   if (node.length == 1) {
-    Expression x{argument(node.argument) + "[" + index + "]", Binding::Atom, f32};
+    Expression x{argument(node.argument) + "[" + index + "]", Binding::Atom,
+                 f32};
     w.assign("const float " + name, combined(kind, identityOf(kind), x));
   } else {
     w.assign("float " + name, identityOf(kind));
     w.line("for (int64_t k = 0; k < " + Twine(node.length) + "; ++k)");
-    std::string step = node.stride == 1 ? "k" : "k * " + std::to_string(node.stride);
+    std::string step =
+        node.stride == 1 ? "k" : "k * " + std::to_string(node.stride);
     index = index == "0" ? step : index + " + " + step;
-    Expression x{argument(node.argument) + "[" + index + "]", Binding::Atom, f32};
+    Expression x{argument(node.argument) + "[" + index + "]", Binding::Atom,
+                 f32};
     w.assign("  " + name, combined(kind, name, x));
   }
   setValue({id, 0}, {name, Binding::Atom, f32}, inRow);
@@ -392,8 +398,8 @@ void Emitter::evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results,
   SmallVector<std::string> names;
   for (unsigned r = 0; r < node.op->getNumResults(); ++r)
     names.push_back(results.contains(r) ? nameOf(id, r) : std::string());
-  auto values = bodies.emit(cast<ScalarBodyOpInterface>(node.op), operands, names,
-                            elementIndex(node.index, inRow),
+  auto values = bodies.emit(cast<ScalarBodyOpInterface>(node.op), operands,
+                            names, elementIndex(node.index, inRow),
                             elementIndex(node.lastIndex, inRow), w);
   for (auto [r, each] : llvm::enumerate(values))
     setValue({id, static_cast<unsigned>(r)}, each, inRow);
@@ -458,8 +464,8 @@ void Emitter::emitPhase(unsigned index) {
   w.close();
   for (unsigned id : phase.reductions) {
     bool sums = kindOf(id) == Reduction::Sum;
-    w.assign(nameOf(id), (sums ? "mpt::warpSum(" : "mpt::warpMax(") +
-                             nameOf(id) + ")");
+    w.assign(nameOf(id),
+             (sums ? "mpt::warpSum(" : "mpt::warpMax(") + nameOf(id) + ")");
     Type f32 = model.getElementType({id, 0});
     setValue({id, 0}, {nameOf(id), Binding::Atom, f32}, /*inRow=*/true);
     rowEntered[id] = true;
@@ -591,8 +597,8 @@ static void emitRowsOfChunk(const KernelModel &model, SourceWriter &w) {
     w.line("const int64_t end = (chunk + 1) * " + Twine(rows) + ";");
   } else {
     w.line("const int64_t after = (chunk + 1) * " + Twine(rows) + ";");
-    w.line("const int64_t end = after < " + Twine(model.rows) + " ? after : " +
-           Twine(model.rows) + ";");
+    w.line("const int64_t end = after < " + Twine(model.rows) +
+           " ? after : " + Twine(model.rows) + ";");
   }
   w.open("for (int64_t row = chunk * " + Twine(rows) + "; row < end; ++row) {");
 }
@@ -630,7 +636,8 @@ void Emitter::emitChunks() {
       continue;
     w.line("for (int64_t c = mpt::laneId(); c < " + Twine(model.columns) +
            "; c += 32)");
-    w.line("  " + result(i) + "[chunk * " + Twine(model.columns) + " + c] = 0.0f;");
+    w.line("  " + result(i) + "[chunk * " + Twine(model.columns) +
+           " + c] = 0.0f;");
   }
   emitRowsOfChunk(model, w);
   emitPhases();
@@ -672,7 +679,8 @@ void Emitter::signature() {
   for (unsigned a = 0; a < kernel.getNumArguments(); ++a) {
     auto type = cast<RankedTensorType>(kernel.getArgumentTypes()[a]);
     parameters.push_back(("const " + memoryType(type.getElementType()) + " *" +
-                          (mayShareBuffer(a) ? "" : "__restrict__ ") + argument(a))
+                          (mayShareBuffer(a) ? "" : "__restrict__ ") +
+                          argument(a))
                              .str());
   }
   for (unsigned r = 0; r < kernel.getNumResults(); ++r) {
@@ -686,9 +694,8 @@ void Emitter::signature() {
   }
   std::string head =
       "__global__ void __launch_bounds__(" + std::to_string(launch.block) + ")";
-  std::string whole = (head + " " + name + "(" +
-                       llvm::join(parameters, ", ") + ") {")
-                          .str();
+  std::string whole =
+      (head + " " + name + "(" + llvm::join(parameters, ", ") + ") {").str();
   if (whole.size() <= 80)
     return w.line(whole);
   // Very many parameters stand below the name.

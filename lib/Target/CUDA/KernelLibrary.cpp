@@ -25,14 +25,16 @@ static void emitLauncher(const KernelModel &model, SourceWriter &w) {
       (kernel.getName() + "_kernel").str(),
       shape.gridY == 1
           ? std::to_string(shape.gridX)
-          : ("dim3(" + Twine(shape.gridX) + ", " + Twine(shape.gridY) + ")").str(),
+          : ("dim3(" + Twine(shape.gridX) + ", " + Twine(shape.gridY) + ")")
+                .str(),
       std::to_string(shape.block),
       std::to_string(shape.sharedBytes),
       "nullptr"};
   SmallVector<Type> types(kernel.getArgumentTypes());
   llvm::append_range(types, kernel.getResultTypes());
   for (auto [i, type] : llvm::enumerate(types)) {
-    StringRef memory = memoryType(cast<RankedTensorType>(type).getElementType());
+    StringRef memory =
+        memoryType(cast<RankedTensorType>(type).getElementType());
     items.push_back(
         ("static_cast<" + memory + " *>(args[" + Twine(i) + "])").str());
   }
@@ -87,8 +89,8 @@ LogicalResult mpt::writeCUDAKernels(ModuleOp module, StringRef directory) {
     error = file.error();
   }
   if (error)
-    return emitError(module.getLoc()) << "cannot write '"
-                                      << output.path("kernels.cu")
-                                      << "': " << error.message();
+    return emitError(module.getLoc())
+           << "cannot write '" << output.path("kernels.cu")
+           << "': " << error.message();
   return output.commit(module.getLoc());
 }

@@ -45,7 +45,8 @@ struct Writer {
   const DeviceMemory &memory;
   json::OStream json;
 
-  Writer(const StepPlan &plan, const DeviceMemory &memory, llvm::raw_ostream &os)
+  Writer(const StepPlan &plan, const DeviceMemory &memory,
+         llvm::raw_ostream &os)
       : plan(plan), memory(memory), json(os, 1) {}
 
   void typed(RankedTensorType type) {

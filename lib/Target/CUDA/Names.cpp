@@ -45,16 +45,16 @@ static std::string identifier(StringRef name, llvm::StringSet<> &taken) {
   if (text.empty() || llvm::isDigit(text[0]))
     text = "t" + text;
   static const llvm::StringSet<> reserved = {
-      "and",    "asm",      "auto",   "bool",     "break",    "case",
-      "catch",  "char",     "class",  "const",    "continue", "default",
-      "delete", "do",       "double", "else",     "enum",     "explicit",
-      "export", "extern",   "false",  "float",    "for",      "friend",
-      "goto",   "if",       "inline", "int",      "long",     "mutable",
-      "new",    "not",      "or",     "operator", "private",  "protected",
-      "public", "register", "return", "short",    "signed",   "sizeof",
-      "static", "struct",   "switch", "template", "this",     "throw",
-      "true",   "try",      "union",  "unsigned", "using",    "virtual",
-      "void",   "volatile", "while",  "xor",      "linux",    "unix",
+      "and",    "asm",      "auto",     "bool",     "break",    "case",
+      "catch",  "char",     "class",    "const",    "continue", "default",
+      "delete", "do",       "double",   "else",     "enum",     "explicit",
+      "export", "extern",   "false",    "float",    "for",      "friend",
+      "goto",   "if",       "inline",   "int",      "long",     "mutable",
+      "new",    "not",      "or",       "operator", "private",  "protected",
+      "public", "register", "return",   "short",    "signed",   "sizeof",
+      "static", "struct",   "switch",   "template", "this",     "throw",
+      "true",   "try",      "union",    "unsigned", "using",    "virtual",
+      "void",   "volatile", "while",    "xor",      "linux",    "unix",
       "NULL",   "typename", "namespace"};
   if (reserved.contains(text))
     text += "_value";
@@ -93,8 +93,8 @@ DeviceMemory::DeviceMemory(const StepPlan &plan) {
         continue;
       std::string name = launch.name;
       if (launch.numWritten > 1)
-        name += "/" + std::to_string(i + launch.numWritten -
-                                     launch.accesses.size());
+        name += "/" +
+                std::to_string(i + launch.numWritten - launch.accesses.size());
       buffer.name = identifier(name, taken);
     }
   for (const StepPlan::Result &result : plan.results)

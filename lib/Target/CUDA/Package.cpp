@@ -57,7 +57,8 @@ static LogicalResult writeFile(Location loc, StringRef path, StringRef text) {
     error = file.error();
   }
   if (error)
-    return emitError(loc) << "cannot write '" << path << "': " << error.message();
+    return emitError(loc) << "cannot write '" << path
+                          << "': " << error.message();
   return success();
 }
 

@@ -104,12 +104,26 @@ void SourceWriter::list(const Twine &head, llvm::ArrayRef<std::string> items,
     line(each);
 }
 
+void SourceWriter::initializer(const Twine &head,
+                               llvm::ArrayRef<std::string> items) {
+  size_t width = kWidth - 2 * level;
+  std::string text = head.str() + " = {";
+  auto lines = fill(text, 0, items, "};", width);
+  if (lines.size() > 1) {
+    line(text);
+    lines = fill("    ", 4, items, "};", width);
+  }
+  for (const std::string &each : lines)
+    line(each);
+}
+
 void SourceWriter::comment(const Twine &text, StringRef prefix) {
   std::string storage = text.str(), current;
   llvm::SmallVector<StringRef> words;
   StringRef(storage).split(words, ' ', -1, /*KeepEmpty=*/false);
   for (StringRef word : words) {
-    size_t length = 2 * level + prefix.size() + current.size() + 1 + word.size();
+    size_t length =
+        2 * level + prefix.size() + current.size() + 1 + word.size();
     if (!current.empty() && length > kWidth) {
       line(prefix + current);
       current.clear();

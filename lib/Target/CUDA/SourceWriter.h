@@ -42,6 +42,8 @@ public:
   /// first line is indented by `extra` more columns than the current level.
   void list(const llvm::Twine &head, llvm::ArrayRef<std::string> items,
             const llvm::Twine &tail, unsigned extra = 0);
+  /// `head = {item, item, ...};`
+  void initializer(const llvm::Twine &head, llvm::ArrayRef<std::string> items);
   /// A `///` comment, broken between words.
   void comment(const llvm::Twine &text, llvm::StringRef prefix = "/// ");
 

@@ -9,10 +9,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "StepEmitter.h"
-#include "KernelEmitter.h"
 #include "ExpressionEmitter.h"
+#include "KernelEmitter.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
+#include <cstring>
 
 using namespace mlir;
 using namespace mpt;
@@ -86,8 +87,8 @@ LogicalResult StepEmitter::buildModels() {
     std::unique_ptr<KernelModel> &model = kernels[call.getCallee()];
     if (model)
       continue;
-    auto built = KernelModel::build(
-        SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+    auto built =
+        KernelModel::build(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
             call, call.getCalleeAttr()));
     if (failed(built))
       return failure();
@@ -99,8 +100,8 @@ LogicalResult StepEmitter::buildModels() {
 void StepEmitter::header() {
   w.line("// A training step, written by mpt-build --target=cuda. See "
          "docs/cuda.md.");
-  w.comment("Graph " + graphHash + ": " + Twine(kernels.size()) +
-                " kernels, " + Twine(plan.launches.size()) + " launches, " +
+  w.comment("Graph " + graphHash + ": " + Twine(kernels.size()) + " kernels, " +
+                Twine(plan.launches.size()) + " launches, " +
                 Twine(memory.bytes) + " bytes of device memory.",
             "// ");
   w.blank();
@@ -221,7 +222,8 @@ LogicalResult StepEmitter::product(const StepPlan::Launch &launch) {
        << ", " << view.batch[1] << "}, " << alignment << "}";
     return text;
   };
-  bool lhsTransposed = views.lhs.columns != 1, rhsTransposed = views.rhs.columns != 1;
+  bool lhsTransposed = views.lhs.columns != 1,
+       rhsTransposed = views.rhs.columns != 1;
   Type lhs = elementOf(op.getLhsOperand().get());
   Type rhs = elementOf(op.getRhsOperand().get());
   if (isFloat8(lhs))
@@ -284,12 +286,15 @@ void StepEmitter::launchKernel(const StepPlan::Launch &launch) {
   auto call = cast<func::CallOp>(launch.op);
   LaunchShape shape = getLaunchShape(*kernels[call.getCallee()]);
   SmallVector<std::string> items{
-      quoted(launch.name), call.getCallee().str(),
-      shape.gridY == 1 ? std::to_string(shape.gridX)
-                       : ("dim3(" + Twine(shape.gridX) + ", " +
-                          Twine(shape.gridY) + ")")
-                             .str(),
-      std::to_string(shape.block), std::to_string(shape.sharedBytes), "stream"};
+      quoted(launch.name),
+      call.getCallee().str(),
+      shape.gridY == 1
+          ? std::to_string(shape.gridX)
+          : ("dim3(" + Twine(shape.gridX) + ", " + Twine(shape.gridY) + ")")
+                .str(),
+      std::to_string(shape.block),
+      std::to_string(shape.sharedBytes),
+      "stream"};
   for (auto [i, access] : llvm::enumerate(launch.accesses)) {
     Value value = i < call.getNumOperands()
                       ? call.getOperand(i)
@@ -346,7 +351,8 @@ void StepEmitter::launchScatter(const StepPlan::Launch &launch) {
     copy(at(f32, result), at(f32, init),
          op.getInit().getType().getNumElements() * 4, launch.name);
   w.list("mpt::launch",
-         {quoted(launch.name), ("mpt::scatterAdd<" + memoryType(id) + ">").str(),
+         {quoted(launch.name),
+          ("mpt::scatterAdd<" + memoryType(id) + ">").str(),
           std::to_string(llvm::divideCeil(columns, 128)), "128", "0", "stream",
           at(id, launch.accesses[1]), at(f32, launch.accesses[2]),
           at(f32, result), std::to_string(rows), std::to_string(columns)},
@@ -382,8 +388,11 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
 void StepEmitter::launchList() {
   size_t parts = llvm::divideCeil(plan.launches.size(), kLaunchesPerPart);
   for (size_t part = 0; part < parts; ++part) {
-    if (part == 0)
+    if (part == 0) {
+      w.line("// clang-format off");
+      w.blank();
       w.comment("The launch list: each launch ends before the next begins.");
+    }
     w.open("void enqueue" + Twine(part) + "(cudaStream_t stream) {");
     size_t begin = part * kLaunchesPerPart;
     size_t end = std::min(begin + kLaunchesPerPart, plan.launches.size());
@@ -392,7 +401,10 @@ void StepEmitter::launchList() {
     w.close();
     w.blank();
   }
-  w.comment("Queues one step; captured as a CUDA graph when the step is opened.");
+  w.line("// clang-format on");
+  w.blank();
+  w.comment(
+      "Queues one step; captured as a CUDA graph when the step is opened.");
   if (parts == 1) {
     w.line("void enqueue(cudaStream_t stream) { enqueue0(stream); }");
   } else {
@@ -445,56 +457,63 @@ StringRef kindName(Kind kind) {
   llvm_unreachable("all kinds are listed");
 }
 
+/// The values of a constant as text, and their C++ type: integers where eight
+/// bytes each are small ones (ids, positions), else bytes.
+std::pair<StringRef, SmallVector<std::string>>
+constantText(const StepPlan::Buffer &buffer) {
+  SmallVector<std::string> integers, bytes;
+  bool isInteger = buffer.data.size() % 8 == 0;
+  for (size_t i = 0; isInteger && i < buffer.data.size(); i += 8) {
+    int64_t value;
+    std::memcpy(&value, buffer.data.data() + i, 8);
+    isInteger = std::abs(value) < (int64_t(1) << 32);
+    integers.push_back(std::to_string(value));
+  }
+  if (isInteger)
+    return {"int64_t", integers};
+  for (unsigned char byte : buffer.data)
+    bytes.push_back(std::to_string(byte));
+  return {"unsigned char", bytes};
+}
+
+/// Device memory is zero when the step is opened: constants of zeros are there.
+bool isZero(const StepPlan::Buffer &buffer) {
+  return llvm::all_of(buffer.data, [](char byte) { return byte == 0; });
+}
+
 void StepEmitter::constants() {
-  unsigned next = 0;
+  SmallVector<std::string> table;
   for (auto [index, buffer] : llvm::enumerate(plan.buffers)) {
-    if (buffer.kind != StepPlan::BufferKind::Constant || buffer.bytes == 0)
+    if (buffer.kind != StepPlan::BufferKind::Constant || isZero(buffer))
       continue;
-    std::string head =
-        "const unsigned char constantData" + std::to_string(next++) + "[] = {";
-    std::string text;
-    for (unsigned char byte : buffer.data)
-      text += (text.empty() ? "" : ", ") + std::to_string(byte);
-    if (head.size() + text.size() + 2 <= 80) {
-      w.line(head + text + "};");
-      continue;
-    }
-    w.line(head);
-    text.clear();
-    for (unsigned char byte : buffer.data) {
-      std::string item = std::to_string(byte) + ",";
-      if (4 + text.size() + 1 + item.size() > 80) {
-        w.line("    " + text);
-        text.clear();
-      }
-      text += (text.empty() ? "" : " ") + item;
-    }
-    text.pop_back();
-    w.line("    " + text + "};");
+    std::string name = memory.buffers[index].name + "Data";
+    auto [type, values] = constantText(buffer);
+    w.initializer("const " + type + " " + name + "[]", values);
+    table.push_back("{offset::" + memory.buffers[index].name + ", sizeof(" +
+                    name + "), " + name + "}");
   }
   w.line("const std::vector<mpt::Constant> constants = {");
-  next = 0;
-  for (auto [index, buffer] : llvm::enumerate(plan.buffers))
-    if (buffer.kind == StepPlan::BufferKind::Constant && buffer.bytes)
-      w.line("    {offset::" + memory.buffers[index].name + ", " +
-             Twine(buffer.bytes) + ", constantData" + Twine(next++) + "},");
+  for (const std::string &entry : table)
+    w.line("    " + entry + ",");
   w.line("};");
   w.blank();
 }
 
 void StepEmitter::tables() {
   constants();
-  w.comment("Arguments and results: name, kind, type, place, elements, range of "
-            "integers, and the value allowed besides.");
+  w.comment(
+      "Arguments and results: name, kind, type, place, elements, range of "
+      "integers, and the value allowed besides.");
   w.line("// clang-format off");
   w.line("const std::vector<mpt::Tensor> tensors = {");
   auto entry = [&](StringRef name, StringRef kind, RankedTensorType type,
                    std::string place, const StepPlan::Argument *argument) {
-    auto range = argument && argument->range ? *argument->range
-                                             : std::pair<int64_t, int64_t>(0, 0);
+    auto range = argument && argument->range
+                     ? *argument->range
+                     : std::pair<int64_t, int64_t>(0, 0);
     bool ignores = argument && argument->ignoreIndex;
-    w.line("    {" + quoted(name) + ", mpt::Kind::" + kind + ", mpt::Type::" +
-           tensorType(type.getElementType()) + ",");
+    w.line("    {" + quoted(name) + ", mpt::Kind::" + kind +
+           ", mpt::Type::" + tensorType(type.getElementType()) + ",");
     w.line("     " + place + ", " + Twine(type.getNumElements()) + ", " +
            Twine(range.first) + ", " + Twine(range.second) + ", " +
            (ignores ? "true, " : "false, ") +
@@ -505,7 +524,8 @@ void StepEmitter::tables() {
           "offset::" + memory.buffers[argument.buffer].name, &argument);
   for (const StepPlan::Result &result : plan.results)
     if (!result.alias) {
-      std::string place = "offset::" + memory.buffers[result.access.buffer].name;
+      std::string place =
+          "offset::" + memory.buffers[result.access.buffer].name;
       if (result.access.offset)
         place += " + " + std::to_string(result.access.offset);
       entry(result.name, "Result", result.type, place, nullptr);
@@ -517,8 +537,8 @@ void StepEmitter::tables() {
   w.line("const std::vector<mpt::NamedBuffer> buffers = {");
   for (auto [index, buffer] : llvm::enumerate(memory.buffers))
     if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
-      w.line("    {offset::" + buffer.name + ", " + Twine(buffer.bytes) + ", \"" +
-             buffer.name + "\"},");
+      w.line("    {offset::" + buffer.name + ", " + Twine(buffer.bytes) +
+             ", \"" + buffer.name + "\"},");
   w.line("};");
   w.blank();
 }
@@ -552,8 +572,8 @@ void StepEmitter::interface() {
   w.close();
   w.blank();
   auto access = [&](StringRef name, StringRef qualifier) {
-    w.open("MPT_EXPORT int mpt_cuda_" + name + "(const char *name, " + qualifier +
-           "void *data, size_t bytes) {");
+    w.open("MPT_EXPORT int mpt_cuda_" + name + "(const char *name, " +
+           qualifier + "void *data, size_t bytes) {");
     w.line("return !step." + name + "(name, data, bytes);");
     w.close();
     w.blank();
@@ -562,7 +582,8 @@ void StepEmitter::interface() {
   access("get", "");
   w.line("MPT_EXPORT int mpt_cuda_step() { return !step.run(); }");
   w.blank();
-  w.line("MPT_EXPORT int mpt_cuda_synchronize() { return !step.synchronize(); }");
+  w.line(
+      "MPT_EXPORT int mpt_cuda_synchronize() { return !step.synchronize(); }");
   w.blank();
   w.comment("Device memory, laid out as in the manifest.", "// ");
   w.line("MPT_EXPORT void *mpt_cuda_memory() { return step.memory(); }");
