@@ -23,6 +23,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from mpt import _runtime
+from mpt.files import staged
 from mpt.runtime import Error, _as_array, _numpy_dtype
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
@@ -300,6 +301,51 @@ class CudaPackage:
         results = {name: self.read(name) for name in self._results}
         scalars = {name: value.item() if value.ndim == 0 else value for name, value in results.items()}
         return scalars | {"step": self.step_number}
+
+    # Checkpoints: the files that mpt.Package writes and reads.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a checkpoint (safetensors)."""
+        metadata = {"graph_hash": self.graph_hash, "step": str(self.step_number)}
+        self._write(path, self.state(), {"format": "mpt-checkpoint", "version": "1"} | metadata)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Loads a checkpoint of the same graph; a refused file changes nothing."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            wanted = {"format": "mpt-checkpoint", "version": "1", "graph_hash": self.graph_hash}
+            for key, value in wanted.items():
+                if metadata.get(key) != value:
+                    raise Error(f"'{path}': {key} is '{metadata.get(key, 'missing')}', expected '{value}'")
+            if not metadata.get("step", "").isdecimal():
+                raise Error(f"'{path}': step is '{metadata.get('step', 'missing')}', expected a number of steps")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        states = {e["name"]: e for e in self.arguments if e["kind"] in _runtime.STATE_KINDS}
+        if differ := sorted(states.keys() ^ tensors.keys()):
+            where = "lacks" if differ[0] in states else "has, and this package has not,"
+            raise Error(f"'{path}' {where} '{differ[0]}'")
+        for name, entry in states.items():
+            if tensors[name].shape != entry["shape"] or tensors[name].dtype != _numpy_dtype(entry["dtype"]):
+                raise Error(
+                    f"'{path}': '{name}' is {list(tensors[name].shape)} {tensors[name].dtype}, "
+                    f"expected {list(entry['shape'])} {entry['dtype']}"
+                )
+        for name, value in tensors.items():
+            self.set(name, value)
+        self._library.mpt_cuda_step_number().contents.value = int(metadata["step"])
+
+    def export_weights(self, path: str | os.PathLike[str]) -> None:
+        """Writes the parameters under their names (safetensors, as from_pretrained reads)."""
+        self._write(path, self.parameters(), {"format": "pt"})
+
+    @staticmethod
+    def _write(path: str | os.PathLike[str], tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+        from safetensors.numpy import save_file
+
+        with staged(path) as inner:
+            save_file(tensors, inner, metadata=metadata)
 
     def _check(self, status: int) -> None:
         if status:

@@ -304,9 +304,45 @@ def test_the_order_of_threads_does_not_matter(cases, order):
 def test_dropout_draws_the_cpus_mask(store, tmp_path):
     case = Case(store, tmp_path, "tinyA_dropout", "fp32")
     with CudaPackage(case.package, simulate=True) as package, Package(case.cpu_package()) as oracle:
+        watcher = Watcher(case, package)
         for _ in range(2):
             found, expected = package.step(case.batch(), LR, seed=5), oracle.step(case.batch(), LR, seed=5)
             assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        watcher.close()
+    assert watcher.errors == [] and watcher.compared["kernel"] > 0
+
+
+def test_the_checker_finds_nothing(cases):
+    case = cases("uniform")
+    cuda.compile_package(case.package, checked=True)
+    with CudaPackage(case.package, checked=True) as package, CudaPackage(case.package, simulate=True) as plain:
+        assert package._library.mpt_sim_set_order(b"interleaved:3") == 0
+        assert package.step(case.batch(), LR) == plain.step(case.batch(), LR)
+
+
+def test_the_same_step_gives_the_same_source(cases, tmp_path):
+    case = cases("uniform")
+    stages.build(case.step, tmp_path / "again", "cuda")
+    for name in ("step.cu", "manifest.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (case.package / name).read_bytes()
+
+
+def test_checkpoints_move_between_targets(cases, tmp_path):
+    case = cases("fp32")
+    with CudaPackage(case.package, simulate=True) as package, Package(case.cpu_package()) as oracle:
+        package.step(case.batch(), LR)
+        package.save(tmp_path / "one.safetensors")
+        expected = package.step(case.batch(), LR)
+        package.load(tmp_path / "one.safetensors")
+        assert package.step(case.batch(), LR) == expected
+        oracle.load(tmp_path / "one.safetensors")
+        assert oracle.step(case.batch(), LR)["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        oracle.save(tmp_path / "two.safetensors")
+        package.load(tmp_path / "two.safetensors")
+        assert package.step_number == 2
+        package.export_weights(tmp_path / "weights.safetensors")
+        with pytest.raises(Error, match="format is 'pt', expected 'mpt-checkpoint'"):
+            package.load(tmp_path / "weights.safetensors")
 
 
 def test_bad_batches_are_refused(cases):

@@ -500,11 +500,12 @@ void StepEmitter::constants() {
 }
 
 void StepEmitter::tables() {
+  w.line("// clang-format off");
+  w.blank();
   constants();
   w.comment(
       "Arguments and results: name, kind, type, place, elements, range of "
       "integers, and the value allowed besides.");
-  w.line("// clang-format off");
   w.line("const std::vector<mpt::Tensor> tensors = {");
   auto entry = [&](StringRef name, StringRef kind, RankedTensorType type,
                    std::string place, const StepPlan::Argument *argument) {
@@ -531,7 +532,6 @@ void StepEmitter::tables() {
       entry(result.name, "Result", result.type, place, nullptr);
     }
   w.line("};");
-  w.line("// clang-format on");
   w.blank();
   w.comment("For the simulator's reports.");
   w.line("const std::vector<mpt::NamedBuffer> buffers = {");
@@ -540,6 +540,8 @@ void StepEmitter::tables() {
       w.line("    {offset::" + buffer.name + ", " + Twine(buffer.bytes) +
              ", \"" + buffer.name + "\"},");
   w.line("};");
+  w.blank();
+  w.line("// clang-format on");
   w.blank();
 }
 

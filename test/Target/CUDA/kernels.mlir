@@ -122,3 +122,25 @@ func.func private @both(%x: tensor<70x40xf32>) -> tensor<2x40xf32> attributes {m
   %3 = mpt.reduce_chunks %2 : (tensor<70x40xf32>) -> tensor<2x40xf32>
   return %3 : tensor<2x40xf32>
 }
+
+// A kept row of more than 48 KiB: one warp a block.
+//      CHECK:  mpt::launch("wide", wide_kernel, 3, 32, 50048, nullptr,
+func.func private @wide(%x: tensor<3x12500xf32>) -> tensor<3x12500xf32> attributes {mpt.kernel} {
+  %0 = mpt.exp %x : (tensor<3x12500xf32>) -> tensor<3x12500xf32>
+  %1 = mpt.reduce %0 {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<3x12500xf32>) -> tensor<3x1xf32>
+  %2 = mpt.div %0, %1 : (tensor<3x12500xf32>, tensor<3x1xf32>) -> tensor<3x12500xf32>
+  return %2 : tensor<3x12500xf32>
+}
+
+// Two of them do not fit: values are computed anew.
+//      CHECK:  mpt::launch("wider", wider_kernel, 1, 96, 0, nullptr,
+func.func private @wider(%x: tensor<3x16000xf32>) -> tensor<3x16000xf32> attributes {mpt.kernel} {
+  %0 = mpt.exp %x : (tensor<3x16000xf32>) -> tensor<3x16000xf32>
+  %1 = mpt.tanh %x : (tensor<3x16000xf32>) -> tensor<3x16000xf32>
+  %2 = mpt.reduce %0 {kind = #mpt.reduction<sum>, axes = array<i64: 1>} : (tensor<3x16000xf32>) -> tensor<3x1xf32>
+  %3 = mpt.reduce %1 {kind = #mpt.reduction<absmax>, axes = array<i64: 1>} : (tensor<3x16000xf32>) -> tensor<3x1xf32>
+  %4 = mpt.div %0, %2 : (tensor<3x16000xf32>, tensor<3x1xf32>) -> tensor<3x16000xf32>
+  %5 = mpt.mul %1, %3 : (tensor<3x16000xf32>, tensor<3x1xf32>) -> tensor<3x16000xf32>
+  %6 = mpt.add %4, %5 : (tensor<3x16000xf32>, tensor<3x16000xf32>) -> tensor<3x16000xf32>
+  return %6 : tensor<3x16000xf32>
+}
