@@ -1,4 +1,4 @@
-//===- OutputDirectory.cpp - directories that appear whole or not at all ---------------------------------------===//
+//===- OutputDirectory.cpp - directories that appear whole or not at all --===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -9,8 +9,8 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
-#include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "mlir/Pass/PassManager.h"
+#include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "mpt/Target/CPU/CPUTarget.h"
 #include "mpt/Target/CPU/Package.h"
 #include "mpt/Target/CUDA/Package.h"
@@ -26,7 +26,8 @@ namespace cl = llvm::cl;
 
 static cl::OptionCategory category("mpt-build options");
 static cl::opt<std::string> inputFile(cl::Positional, cl::Required,
-                                      cl::desc("<step.mlir>"), cl::cat(category));
+                                      cl::desc("<step.mlir>"),
+                                      cl::cat(category));
 static cl::opt<std::string> outputDir("o", cl::Required,
                                       cl::desc("directory of the package"),
                                       cl::value_desc("DIR"), cl::cat(category));
@@ -38,8 +39,9 @@ static cl::opt<bool> kernelsOnly("kernels-only",
                                  cl::desc("compile the kernel functions only"),
                                  cl::cat(category));
 static cl::opt<std::string>
-    targetName("target", cl::init("cpu"), cl::desc("what the package runs on: cpu\n"
-                                                "or cuda"),
+    targetName("target", cl::init("cpu"),
+               cl::desc("what the package runs on: cpu\n"
+                        "or cuda"),
                cl::cat(category));
 static cl::opt<std::string> engine("engine", cl::init("blas"),
                                    cl::desc("CPU products: blas or reference"),
@@ -49,9 +51,9 @@ static cl::opt<std::string>
                 cl::desc("initial parameters (default: the safetensors file "
                          "beside the input, if there is one)"),
                 cl::cat(category));
-static cl::opt<bool> keepLLVM("emit-llvm",
-                              cl::desc("also leave kernels.ll in the directory"),
-                              cl::cat(category));
+static cl::opt<bool>
+    keepLLVM("emit-llvm", cl::desc("also leave kernels.ll in the directory"),
+             cl::cat(category));
 
 static llvm::json::Value describe(mlir::Type type) {
   auto tensor = llvm::cast<mlir::RankedTensorType>(type);
@@ -80,16 +82,17 @@ static mlir::LogicalResult buildKernels(mlir::ModuleOp module) {
   options.cpu = cpuName;
   if (keepLLVM)
     options.llvmFile = outputDir + "/kernels.ll";
-  auto library = mpt::buildCPULibrary(module, options, outputDir + "/kernels.so");
+  auto library =
+      mpt::buildCPULibrary(module, options, outputDir + "/kernels.so");
   if (failed(library))
     return mlir::failure();
   llvm::json::Array kernels;
   for (const mpt::CPUKernel &kernel : library->kernels)
     kernels.push_back(describe(kernel));
   llvm::json::Object root{
-      {"cpu", llvm::json::Object{
-                  {"arch", library->target.arch},
-                  {"features", llvm::json::Array(library->target.features)}}},
+      {"cpu", llvm::json::Object{{"arch", library->target.arch},
+                                 {"features", llvm::json::Array(
+                                                  library->target.features)}}},
       {"kernels", std::move(kernels)}};
   std::error_code error;
   std::string path = outputDir + "/kernels.json";
@@ -131,7 +134,8 @@ static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
   mpt::buildCPUPipeline(manager);
   if (failed(manager.run(module)))
     return mlir::failure();
-  return mpt::writeCPUPackage(module, {engine, cpuName, findWeights()}, outputDir);
+  return mpt::writeCPUPackage(module, {engine, cpuName, findWeights()},
+                              outputDir);
 }
 
 static mlir::LogicalResult buildKernelsInto(mlir::ModuleOp module) {
@@ -139,7 +143,8 @@ static mlir::LogicalResult buildKernelsInto(mlir::ModuleOp module) {
     return mpt::writeCUDAKernels(module, outputDir);
   if (std::error_code error = llvm::sys::fs::create_directories(outputDir))
     return mlir::emitError(module.getLoc())
-           << "cannot create '" << outputDir.getValue() << "': " << error.message();
+           << "cannot create '" << outputDir.getValue()
+           << "': " << error.message();
   return buildKernels(module);
 }
 
@@ -152,8 +157,10 @@ int main(int argc, char **argv) {
   mlir::MLIRContext context(registry);
   llvm::SourceMgr sources;
   mlir::SourceMgrDiagnosticHandler handler(sources, &context);
-  auto module = mlir::parseSourceFile<mlir::ModuleOp>(inputFile, sources, &context);
+  auto module =
+      mlir::parseSourceFile<mlir::ModuleOp>(inputFile, sources, &context);
   if (!module)
     return 1;
-  return failed(kernelsOnly ? buildKernelsInto(*module) : buildPackage(*module));
+  return failed(kernelsOnly ? buildKernelsInto(*module)
+                            : buildPackage(*module));
 }

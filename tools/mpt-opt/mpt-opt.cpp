@@ -1,8 +1,9 @@
-//===- mpt-opt.cpp - runs passes on graphs in text form ---------------------------------------===//
+//===- mpt-opt.cpp - runs passes on graphs in text form -------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// The optimizer driver: every pass and pipeline of mpt, and upstream's cleanups.
+// The optimizer driver: every pass and pipeline of mpt, and upstream's
+// cleanups.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,4 +1,4 @@
-//===- Scalar.h - the vocabulary of the numerics ---------------*- C++ -*-===//
+//===- Scalar.h - the vocabulary of the numerics ----------------*- C++ -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- OutputDirectory.h - directories that appear whole or not at all ---------------------------------------===//
+//===- OutputDirectory.h - directories that appear whole or not at all ----===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- Manifest.cpp - the manifest of a CPU package ---------------------------------------===//
+//===- Manifest.cpp - the manifest of a CPU package -----------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -55,7 +55,8 @@ struct Writer {
   json::OStream json;
   llvm::StringMap<int64_t> tasks;
 
-  Writer(const StepPlan &plan, llvm::raw_ostream &os) : plan(plan), json(os, 1) {}
+  Writer(const StepPlan &plan, llvm::raw_ostream &os)
+      : plan(plan), json(os, 1) {}
 
   void typed(RankedTensorType type) {
     json.attribute("dtype", dtypeName(type.getElementType()));
@@ -129,11 +130,12 @@ void Writer::buffers() {
         break;
       case StepPlan::BufferKind::Constant:
         json.attribute("kind", "constant");
-        json.attribute("data", llvm::toHex(ArrayRef<uint8_t>(
-                                               reinterpret_cast<const uint8_t *>(
-                                                   buffer.data.data()),
-                                               buffer.data.size()),
-                                           /*LowerCase=*/true));
+        json.attribute(
+            "data",
+            llvm::toHex(ArrayRef<uint8_t>(reinterpret_cast<const uint8_t *>(
+                                              buffer.data.data()),
+                                          buffer.data.size()),
+                        /*LowerCase=*/true));
         break;
       }
       json.attribute("bytes", buffer.bytes);
@@ -144,8 +146,9 @@ LogicalResult Writer::kernel(const StepPlan::Launch &launch) {
   auto call = cast<func::CallOp>(launch.op);
   int64_t &count = tasks[call.getCallee()];
   if (count == 0) {
-    auto model = KernelModel::build(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
-        call, call.getCalleeAttr()));
+    auto model =
+        KernelModel::build(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+            call, call.getCalleeAttr()));
     if (failed(model))
       return failure();
     count = model->tasks;
@@ -218,9 +221,10 @@ LogicalResult Writer::launches() {
         break;
       case StepPlan::LaunchKind::Product:
         if (isa<ScaledMatmulOp>(launch.op)) {
-          status = launch.op->emitOpError()
-                   << "named '" << launch.name
-                   << "' reaches a CPU package: run --mpt-emulate-products first";
+          status =
+              launch.op->emitOpError()
+              << "named '" << launch.name
+              << "' reaches a CPU package: run --mpt-emulate-products first";
           break;
         }
         product(launch);

@@ -1,4 +1,4 @@
-//===- Package.cpp - CPU packages and the pipeline that leads there ---------------------------------------===//
+//===- Package.cpp - CPU packages and the pipeline that leads there -------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -9,8 +9,8 @@
 #include "mpt/Target/CPU/Package.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Support/OutputDirectory.h"
 #include "mpt/Target/CPU/CPUTarget.h"
 #include "mpt/Target/CPU/Manifest.h"
@@ -70,7 +70,8 @@ LogicalResult mpt::writeCPUPackage(ModuleOp module,
   target.cpu = options.cpu;
   target.graphHash = info.graphHash;
   std::string library = output.path("kernels.so");
-  FailureOr<CPUKernelLibrary> kernels = buildCPULibrary(module, target, library);
+  FailureOr<CPUKernelLibrary> kernels =
+      buildCPULibrary(module, target, library);
   if (failed(kernels))
     return failure();
   info.cpuFeatures.assign(kernels->target.features.begin(),

@@ -1,4 +1,4 @@
-//===- Manifest.h - the manifest of a CPU package ---------------------------------------===//
+//===- Manifest.h - the manifest of a CPU package -------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -27,7 +27,8 @@ std::string hashText(llvm::StringRef bytes);
 
 /// Writes the plan as JSON. Fails, naming the argument or launch, where the
 /// plan holds what a CPU package cannot express.
-mlir::LogicalResult writeManifest(const StepPlan &plan, const ManifestInfo &info,
+mlir::LogicalResult writeManifest(const StepPlan &plan,
+                                  const ManifestInfo &info,
                                   llvm::raw_ostream &os);
 
 } // namespace mpt

@@ -1,4 +1,4 @@
-//===- Package.h - CPU packages and the pipeline that leads there ---------------------------------------===//
+//===- Package.h - CPU packages and the pipeline that leads there ---------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

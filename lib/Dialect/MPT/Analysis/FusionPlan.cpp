@@ -1,9 +1,9 @@
-//===- FusionPlan.cpp - which ops share a kernel ---------------------------------------===//
+//===- FusionPlan.cpp - which ops share a kernel --------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// See FusionPlan.h. Units get levels: an edge between two units goes to a higher
-// level, so merging ops into one unit of a level never makes a cycle.
+// See FusionPlan.h. Units get levels: an edge between two units goes to a
+// higher level, so merging ops into one unit of a level never makes a cycle.
 //
 //===----------------------------------------------------------------------===//
 
@@ -128,8 +128,9 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
       continue;
     bool chunked = isa<ReduceChunksOp>(producer);
     Domain operandDomain = domainOf(operand.getType());
-    bool aligned = operandDomain == domain ||
-                   (operandDomain.rows == domain.rows && operandDomain.columns == 1);
+    bool aligned =
+        operandDomain == domain ||
+        (operandDomain.rows == domain.rows && operandDomain.columns == 1);
     // Scalars are combined apart: kernels over rows stay alike in all layers.
     Domain scalar;
     bool likeWithLike = (domain == scalar) == (cluster->domain == scalar);
@@ -181,22 +182,23 @@ void PlanBuilder::visitKernelOp(Operation *op, Domain domain) {
     next.push_back(cluster);
     int64_t level = next.front()->level;
     bool sameDomain = llvm::all_of(chosen, [&](Cluster *c) {
-      return fits(c->domain, cluster->domain) || fits(cluster->domain, c->domain);
+      return fits(c->domain, cluster->domain) ||
+             fits(cluster->domain, c->domain);
     });
     if (sameDomain && (cluster->level == level || !cluster->readOutside))
       chosen = next;
   }
   while (!chosen.empty()) {
     int64_t level = std::max(outsideLevel(chosen), chosen.front()->level);
-    auto stuck = llvm::find_if(chosen, [&](Cluster *c) {
-      return c->level < level && c->readOutside;
-    });
+    auto stuck = llvm::find_if(
+        chosen, [&](Cluster *c) { return c->level < level && c->readOutside; });
     if (stuck == chosen.end()) {
       Cluster *cluster = chosen.front();
       for (Cluster *other : ArrayRef(chosen).drop_front())
         cluster = merge(cluster, other);
       cluster->level = level;
-      cluster->domain.columns = std::max(cluster->domain.columns, domain.columns);
+      cluster->domain.columns =
+          std::max(cluster->domain.columns, domain.columns);
       cluster->ops.push_back(op);
       clusterOf[op] = cluster;
       return;
@@ -278,7 +280,8 @@ FusionPlan PlanBuilder::finish() {
 FailureOr<FusionPlan> FusionPlan::build(func::FuncOp step) {
   for (Operation &op : step.getBody().front())
     if (isa<DecomposableOpInterface>(op))
-      return op.emitOpError("is a composite op: run --mpt-decompose before fusion");
+      return op.emitOpError(
+          "is a composite op: run --mpt-decompose before fusion");
   PlanBuilder builder(step);
   for (Operation &op : step.getBody().front().without_terminator())
     builder.visit(&op);
@@ -299,7 +302,8 @@ LogicalResult FusionPlan::verify() const {
           continue;
         auto it = unitOf.find(producer);
         if (it == unitOf.end() || it->second > index)
-          return op->emitOpError("comes before what it reads in the fusion plan");
+          return op->emitOpError(
+              "comes before what it reads in the fusion plan");
       }
   return success();
 }
@@ -314,7 +318,8 @@ static bool isRematerialisable(Operation &op) {
   auto body = dyn_cast<ScalarBodyOpInterface>(op);
   if (!body || !body.isCheap() || op.getNumResults() != 1 || isFreeLeaf(&op))
     return false;
-  int64_t size = cast<RankedTensorType>(op.getResult(0).getType()).getNumElements();
+  int64_t size =
+      cast<RankedTensorType>(op.getResult(0).getType()).getNumElements();
   unsigned large = 0;
   for (Value operand : op.getOperands()) {
     Operation *producer = producerOf(operand).first;
@@ -355,7 +360,8 @@ LogicalResult mpt::rematerialiseCheapOps(func::FuncOp step) {
   for (Operation &op : llvm::make_early_inc_range(block.without_terminator()))
     if (isRematerialisable(op))
       copyToUses(op);
-  // The block's own reverse iterators, which erasing the current op leaves valid.
+  // The block's own reverse iterators, which erasing the current op leaves
+  // valid.
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
     if (!op.hasTrait<OpTrait::IsTerminator>() && op.use_empty() && isPure(&op))
       op.erase();
@@ -392,10 +398,12 @@ static FailureOr<Value> ensureStrided(Value value, Operation *before) {
 static LogicalResult prepareProduct(ProductOpInterface product) {
   unsigned problem = 0;
   for (int tries = 0; tries < 2 && !getProductViews(product, problem); ++tries)
-    product->setOperand(problem, makeCopy(product->getOperand(problem), product));
+    product->setOperand(problem,
+                        makeCopy(product->getOperand(problem), product));
   if (!getProductViews(product, problem))
-    return product->emitOpError() << "named '" << getStableName(product)
-                                  << "' has no strided form: operand " << problem;
+    return product->emitOpError()
+           << "named '" << getStableName(product)
+           << "' has no strided form: operand " << problem;
   return success();
 }
 

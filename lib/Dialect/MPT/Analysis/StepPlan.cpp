@@ -1,4 +1,4 @@
-//===- StepPlan.cpp - buffers and launches of a training step ---------------------------------------===//
+//===- StepPlan.cpp - buffers and launches of a training step -------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -73,9 +73,11 @@ void Planner::addArguments() {
     argument.type = cast<RankedTensorType>(arg.getType());
     argument.buffer = newBuffer(arg);
     plan.buffers[argument.buffer].kind = StepPlan::BufferKind::Argument;
-    if (auto range = step.getArgAttrOfType<DenseI64ArrayAttr>(index, kRangeAttr))
+    if (auto range =
+            step.getArgAttrOfType<DenseI64ArrayAttr>(index, kRangeAttr))
       argument.range = {range[0], range[1]};
-    if (auto ignore = step.getArgAttrOfType<IntegerAttr>(index, kIgnoreIndexAttr))
+    if (auto ignore =
+            step.getArgAttrOfType<IntegerAttr>(index, kIgnoreIndexAttr))
       argument.ignoreIndex = ignore.getInt();
     plan.arguments.push_back(std::move(argument));
   }
@@ -116,8 +118,9 @@ LogicalResult Planner::addConstant(ConstantOp op) {
   buffer.kind = StepPlan::BufferKind::Constant;
   Type type = elements.getElementType();
   for (int64_t i = 0, e = elements.getNumElements(); i < e; ++i) {
-    APInt bits = type.isF32() ? elements.getValues<APFloat>()[i].bitcastToAPInt()
-                              : elements.getValues<APInt>()[i];
+    APInt bits = type.isF32()
+                     ? elements.getValues<APFloat>()[i].bitcastToAPInt()
+                     : elements.getValues<APInt>()[i];
     uint64_t raw = bits.getZExtValue();
     for (int64_t b = 0; b < getElementBytes(type); ++b)
       buffer.data.push_back(static_cast<char>(raw >> (8 * b)));
@@ -139,8 +142,8 @@ FailureOr<KernelModel *> Planner::getModel(func::CallOp call) {
 }
 
 LogicalResult Planner::addKernel(func::CallOp call) {
-  StepPlan::Launch launch{StepPlan::LaunchKind::Kernel, getStableName(call).str(),
-                          call};
+  StepPlan::Launch launch{StepPlan::LaunchKind::Kernel,
+                          getStableName(call).str(), call};
   for (Value operand : call.getOperands()) {
     auto access = read(operand);
     if (failed(access))
@@ -158,9 +161,10 @@ LogicalResult Planner::addProduct(ProductOpInterface op) {
   unsigned problem = 0;
   auto views = getProductViews(op, problem);
   if (!views)
-    return op.emitOpError() << "named '" << getStableName(op)
-                            << "': operand " << problem << " has no strided form";
-  StepPlan::Launch launch{StepPlan::LaunchKind::Product, getStableName(op).str(), op};
+    return op.emitOpError() << "named '" << getStableName(op) << "': operand "
+                            << problem << " has no strided form";
+  StepPlan::Launch launch{StepPlan::LaunchKind::Product,
+                          getStableName(op).str(), op};
   for (OpOperand *operand : {&op.getLhsOperand(), &op.getRhsOperand()}) {
     auto access = read(operand->get());
     if (failed(access))
@@ -168,7 +172,8 @@ LogicalResult Planner::addProduct(ProductOpInterface op) {
     launch.accesses.push_back(*access);
   }
   // Inverse scales are read besides (scaled products).
-  for (Value scale : ArrayRef<Value>(llvm::to_vector(op->getOperands())).drop_front(2)) {
+  for (Value scale :
+       ArrayRef<Value>(llvm::to_vector(op->getOperands())).drop_front(2)) {
     auto access = read(scale);
     if (failed(access))
       return failure();
@@ -181,8 +186,8 @@ LogicalResult Planner::addProduct(ProductOpInterface op) {
 }
 
 LogicalResult Planner::addScatter(ScatterAddOp op) {
-  StepPlan::Launch launch{StepPlan::LaunchKind::ScatterAdd, getStableName(op).str(),
-                          op};
+  StepPlan::Launch launch{StepPlan::LaunchKind::ScatterAdd,
+                          getStableName(op).str(), op};
   for (Value operand : op.getOperands()) {
     auto access = read(operand);
     if (failed(access))
@@ -257,8 +262,8 @@ LogicalResult Planner::shareInPlace() {
     };
     if (launch.kind == StepPlan::LaunchKind::ScatterAdd) {
       unsigned init = launch.accesses[0].buffer;
-      if (plan.buffers[init].kind == StepPlan::BufferKind::Arena && dies(init) &&
-          readOnce(init))
+      if (plan.buffers[init].kind == StepPlan::BufferKind::Arena &&
+          dies(init) && readOnce(init))
         replaceBuffer(launch.accesses[3].buffer, init);
       continue;
     }
@@ -278,7 +283,8 @@ LogicalResult Planner::shareInPlace() {
                   : plan.buffers[buffer].kind == StepPlan::BufferKind::Arena &&
                         lastRead[result] != -1;
         if (candidate && launch.accesses[a].offset == 0 && dies(buffer) &&
-            readOnce(buffer) && plan.buffers[buffer].bytes == plan.buffers[result].bytes &&
+            readOnce(buffer) &&
+            plan.buffers[buffer].bytes == plan.buffers[result].bytes &&
             (*model)->canAlias(r, a)) {
           replaceBuffer(result, buffer);
           break;
@@ -344,7 +350,8 @@ void Planner::setOffsets() {
   for (int64_t delta : change)
     plan.liveBytes = std::max(plan.liveBytes, live += delta);
   llvm::sort(order, [&](unsigned a, unsigned b) {
-    return std::pair(-plan.buffers[a].bytes, a) < std::pair(-plan.buffers[b].bytes, b);
+    return std::pair(-plan.buffers[a].bytes, a) <
+           std::pair(-plan.buffers[b].bytes, b);
   });
   SmallVector<unsigned> placed; // ascending offsets
   for (unsigned index : order) {
@@ -405,13 +412,14 @@ LogicalResult StepPlan::verify() const {
       if (access.buffer >= buffers.size() || access.offset < 0 ||
           access.offset > buffers[access.buffer].bytes)
         return emitError(loc) << "step plan: launch '" << launch.name
-                                        << "' leaves buffer " << access.buffer;
+                              << "' leaves buffer " << access.buffer;
       if (i < numRead && !written[access.buffer])
         return emitError(loc)
                << "step plan: launch '" << launch.name << "' reads buffer "
                << access.buffer << " before anything is in it";
     }
-    for (const Access &access : ArrayRef(launch.accesses).take_back(launch.numWritten))
+    for (const Access &access :
+         ArrayRef(launch.accesses).take_back(launch.numWritten))
       written[access.buffer] = true;
   }
   SmallVector<unsigned> arena;
@@ -424,15 +432,15 @@ LogicalResult StepPlan::verify() const {
   for (size_t i = 0; i < arena.size(); ++i) {
     const Buffer &a = buffers[arena[i]];
     if (a.offset + a.bytes > arenaBytes)
-      return emitError(loc) << "step plan: buffer " << arena[i]
-                                      << " leaves the arena";
+      return emitError(loc)
+             << "step plan: buffer " << arena[i] << " leaves the arena";
     for (size_t j = i + 1; j < arena.size(); ++j) {
       const Buffer &b = buffers[arena[j]];
       if (b.offset >= a.offset + a.bytes)
         break;
       if (b.begin <= a.end && a.begin <= b.end)
-        return emitError(loc) << "step plan: buffers " << arena[i]
-                                        << " and " << arena[j] << " overlap";
+        return emitError(loc) << "step plan: buffers " << arena[i] << " and "
+                              << arena[j] << " overlap";
     }
   }
   return success();

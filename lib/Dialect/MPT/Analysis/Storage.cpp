@@ -1,4 +1,4 @@
-//===- Storage.cpp - where tensor values live ---------------------------------------===//
+//===- Storage.cpp - where tensor values live -----------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -33,8 +33,9 @@ std::optional<StorageView> mpt::getStorageView(Value value) {
     chain.push_back(view);
     value = view.getViewSource();
   }
-  StorageView result{value, Layout::contiguous(
-                                cast<RankedTensorType>(value.getType()).getShape())};
+  StorageView result{
+      value,
+      Layout::contiguous(cast<RankedTensorType>(value.getType()).getShape())};
   for (ViewOpInterface view : llvm::reverse(chain)) {
     auto layout = view.applyToLayout(result.layout);
     if (!layout)
@@ -128,7 +129,8 @@ struct Batching {
 std::optional<ProductViews> mpt::getProductViews(ProductOpInterface op,
                                                  unsigned &problem) {
   auto flag = [&](StringRef name) { return op->hasAttr(name); };
-  bool transposeLhs = flag("transpose_lhs"), transposeRhs = flag("transpose_rhs");
+  bool transposeLhs = flag("transpose_lhs"),
+       transposeRhs = flag("transpose_rhs");
   bool fold = flag("fold_batch");
   problem = 0;
   auto lhs = getStorageView(op.getLhsOperand().get());

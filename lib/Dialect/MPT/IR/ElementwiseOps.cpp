@@ -1,4 +1,4 @@
-//===- ElementwiseOps.cpp - semantics and gradients of elementwise ops ---------------------------------------===//
+//===- ElementwiseOps.cpp - semantics and gradients of elementwise ops ----===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "mlir/IR/PatternMatch.h"
+#include "mpt/Dialect/MPT/IR/MPTDialect.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -37,7 +37,8 @@ void AddOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   y.push_back(e.binary(BinaryFn::Add, x[0], x[1]));
 }
 LogicalResult AddOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
-                              ArrayRef<bool> needed, MutableArrayRef<Value> dx) {
+                              ArrayRef<bool> needed,
+                              MutableArrayRef<Value> dx) {
   for (unsigned i = 0; i < 2; ++i)
     if (needed[i])
       setGrad(b, *this, i, dy[0], dx);
@@ -49,7 +50,8 @@ void SubOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   y.push_back(e.binary(BinaryFn::Sub, x[0], x[1]));
 }
 LogicalResult SubOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
-                              ArrayRef<bool> needed, MutableArrayRef<Value> dx) {
+                              ArrayRef<bool> needed,
+                              MutableArrayRef<Value> dx) {
   if (needed[0])
     setGrad(b, *this, 0, dy[0], dx);
   if (needed[1])
@@ -62,7 +64,8 @@ void MulOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   y.push_back(e.binary(BinaryFn::Mul, x[0], x[1]));
 }
 LogicalResult MulOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
-                              ArrayRef<bool> needed, MutableArrayRef<Value> dx) {
+                              ArrayRef<bool> needed,
+                              MutableArrayRef<Value> dx) {
   for (unsigned i = 0; i < 2; ++i)
     if (needed[i])
       setGrad(b, *this, i, mul(b, getLoc(), dy[0], getOperand(1 - i)), dx);
@@ -74,7 +77,8 @@ void DivOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   y.push_back(e.binary(BinaryFn::Div, x[0], x[1]));
 }
 LogicalResult DivOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
-                              ArrayRef<bool> needed, MutableArrayRef<Value> dx) {
+                              ArrayRef<bool> needed,
+                              MutableArrayRef<Value> dx) {
   Value quotient = DivOp::create(b, getLoc(), dy[0], getRhs());
   if (needed[0])
     setGrad(b, *this, 0, quotient, dx);
@@ -183,8 +187,8 @@ LogicalResult SelectOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
 }
 
 LogicalResult ConvertOp::verify() {
-  for (Type type : {getX().getType().getElementType(),
-                    getY().getType().getElementType()})
+  for (Type type :
+       {getX().getType().getElementType(), getY().getType().getElementType()})
     if (!type.isF32() && !type.isInteger(64) && !type.isInteger(32) &&
         !type.isInteger(1))
       return emitOpError() << "converts between i1, i32, i64 and f32, found "
@@ -226,7 +230,8 @@ void IotaOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar>,
 LogicalResult DropoutOp::verify() {
   float keep = getKeepProbability().convertToFloat();
   if (!(keep > 0.0f && keep <= 1.0f))
-    return emitOpError() << "keep_probability must be in (0, 1], found " << keep;
+    return emitOpError() << "keep_probability must be in (0, 1], found "
+                         << keep;
   return success();
 }
 void DropoutOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
@@ -255,20 +260,23 @@ namespace {
 /// zeros.
 struct AddOfScatter : OpRewritePattern<AddOp> {
   using OpRewritePattern::OpRewritePattern;
-  LogicalResult matchAndRewrite(AddOp op, PatternRewriter &rewriter) const final {
+  LogicalResult matchAndRewrite(AddOp op,
+                                PatternRewriter &rewriter) const final {
     for (unsigned i = 0; i < 2; ++i) {
       auto scatter = op.getOperand(i).getDefiningOp<ScatterAddOp>();
       if (!scatter || !scatter->hasOneUse())
         continue;
       auto init = scatter.getInit().getDefiningOp<ConstantOp>();
-      auto zeros = init ? dyn_cast<SplatElementsAttr>(init.getValue()) : nullptr;
+      auto zeros =
+          init ? dyn_cast<SplatElementsAttr>(init.getValue()) : nullptr;
       Value other = op.getOperand(1 - i);
       if (!zeros || !zeros.getSplatValue<APFloat>().isZero() ||
           other.getType() != op.getType())
         continue;
       // The scatter moves down to the sum, where `other` dominates it.
-      auto moved = ScatterAddOp::create(rewriter, op.getLoc(), op.getType(), other,
-                                        scatter.getIds(), scatter.getUpdates());
+      auto moved =
+          ScatterAddOp::create(rewriter, op.getLoc(), op.getType(), other,
+                               scatter.getIds(), scatter.getUpdates());
       moved->setDiscardableAttrs(scatter->getDiscardableAttrDictionary());
       rewriter.replaceOp(op, moved);
       return success();

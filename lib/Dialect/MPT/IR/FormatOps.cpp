@@ -1,4 +1,4 @@
-//===- FormatOps.cpp - casts and what they become ---------------------------------------===//
+//===- FormatOps.cpp - casts and what they become -------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -30,8 +30,9 @@ static bool needsScale(Type storage) {
 /// A scale belongs to FP8 and INT8 storage, and only to that.
 static LogicalResult verifyScale(Operation *op, Type storage, bool hasScale) {
   if (needsScale(storage) != hasScale)
-    return op->emitOpError() << "storage " << storage
-                             << (hasScale ? " takes no scale" : " needs a scale");
+    return op->emitOpError()
+           << "storage " << storage
+           << (hasScale ? " takes no scale" : " needs a scale");
   return success();
 }
 
@@ -54,7 +55,8 @@ LogicalResult QuantizeOp::verify() {
   if (getX().getType().getShape() != getY().getType().getShape())
     return emitOpError() << "keeps the shape, found " << getX().getType()
                          << " and " << getY().getType();
-  return verifyScale(*this, getY().getType().getElementType(), bool(getScale()));
+  return verifyScale(*this, getY().getType().getElementType(),
+                     bool(getScale()));
 }
 void QuantizeOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
                             SmallVectorImpl<Scalar> &y) {

@@ -1,4 +1,4 @@
-//===- IndexOps.cpp - gather, scatter, optimizer and format ops ---------------------------------------===//
+//===- IndexOps.cpp - gather, scatter, optimizer and format ops -----------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -18,7 +18,8 @@ LogicalResult GatherOp::inferReturnTypes(MLIRContext *context,
   auto table = dyn_cast<RankedTensorType>(adaptor.getTable().getType());
   auto ids = dyn_cast<RankedTensorType>(adaptor.getIds().getType());
   if (!table || !ids || table.getRank() != 2)
-    return emitOptionalError(location, "'mpt.gather' takes a table [V, H], found ",
+    return emitOptionalError(location,
+                             "'mpt.gather' takes a table [V, H], found ",
                              adaptor.getTable().getType());
   SmallVector<int64_t> shape(ids.getShape());
   shape.push_back(table.getDimSize(1));
@@ -43,9 +44,9 @@ LogicalResult ScatterAddOp::verify() {
   if (init.getRank() == 2)
     expected.push_back(init.getDimSize(1));
   if (init.getRank() != 2 || updates.getShape() != ArrayRef<int64_t>(expected))
-    return emitOpError() << "takes init [V, H], ids [...] and updates [..., H], "
-                            "found "
-                         << init << ", " << getIds().getType() << " and "
-                         << updates;
+    return emitOpError()
+           << "takes init [V, H], ids [...] and updates [..., H], "
+              "found "
+           << init << ", " << getIds().getType() << " and " << updates;
   return success();
 }

@@ -1,4 +1,4 @@
-//===- Layout.cpp - strided layouts of tensor values ---------------------------------------===//
+//===- Layout.cpp - strided layouts of tensor values ----------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -49,7 +49,8 @@ Operation *MPTDialect::materializeConstant(OpBuilder &builder, Attribute value,
 
 LogicalResult MPTDialect::verifyOperationAttribute(Operation *op,
                                                    NamedAttribute attribute) {
-  if (attribute.getName() == kNameAttr && !isa<StringAttr>(attribute.getValue()))
+  if (attribute.getName() == kNameAttr &&
+      !isa<StringAttr>(attribute.getValue()))
     return op->emitOpError() << "'" << kNameAttr << "' must be a string, found "
                              << attribute.getValue();
   if (attribute.getName() == kGraphHashAttr) {
@@ -65,7 +66,8 @@ LogicalResult MPTDialect::verifyOperationAttribute(Operation *op,
   return success();
 }
 
-LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op, unsigned region,
+LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op,
+                                                   unsigned region,
                                                    unsigned index,
                                                    NamedAttribute attribute) {
   StringRef name = attribute.getName();
@@ -87,22 +89,20 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op, unsigned regio
     auto function = dyn_cast<FunctionOpInterface>(op);
     if (function && !getElementTypeOrSelf(function.getArgumentTypes()[index])
                          .isSignlessInteger())
-      return op->emitOpError()
-             << "argument " << index << ": '" << name
-             << "' is for integer tensors, found "
-             << function.getArgumentTypes()[index];
+      return op->emitOpError() << "argument " << index << ": '" << name
+                               << "' is for integer tensors, found "
+                               << function.getArgumentTypes()[index];
   }
   return success();
 }
 
-LogicalResult MPTDialect::verifyRegionResultAttribute(Operation *op,
-                                                      unsigned region,
-                                                      unsigned index,
-                                                      NamedAttribute attribute) {
-  if (attribute.getName() == kNameAttr && !isa<StringAttr>(attribute.getValue()))
-    return op->emitOpError() << "result " << index << ": '" << kNameAttr
-                             << "' must be a string, found "
-                             << attribute.getValue();
+LogicalResult MPTDialect::verifyRegionResultAttribute(
+    Operation *op, unsigned region, unsigned index, NamedAttribute attribute) {
+  if (attribute.getName() == kNameAttr &&
+      !isa<StringAttr>(attribute.getValue()))
+    return op->emitOpError()
+           << "result " << index << ": '" << kNameAttr
+           << "' must be a string, found " << attribute.getValue();
   if (attribute.getName() != kAliasAttr)
     return success();
   auto func = dyn_cast<func::FuncOp>(op);
@@ -162,15 +162,15 @@ Attribute FormatAttr::parse(AsmParser &parser, Type) {
                  : key == "rounding" ? set(symbolizeRounding(word), rounding)
                                      : false;
     if (!known) {
-      parser.emitError(keyLoc) << "unknown format property '" << key << " = "
-                               << word << "'";
+      parser.emitError(keyLoc)
+          << "unknown format property '" << key << " = " << word << "'";
       return {};
     }
   }
   if (parser.parseGreater())
     return {};
-  return parser.getChecked<FormatAttr>(loc, parser.getContext(), *storage, scale,
-                                       recipe, rounding);
+  return parser.getChecked<FormatAttr>(loc, parser.getContext(), *storage,
+                                       scale, recipe, rounding);
 }
 
 void FormatAttr::print(AsmPrinter &printer) const {
@@ -267,7 +267,8 @@ bool mpt::compatibleIgnoringEncoding(TypeRange lhs, TypeRange rhs) {
 
 FormatAttr mpt::getFormat(Type type) {
   auto tensor = dyn_cast<RankedTensorType>(type);
-  return tensor ? dyn_cast_or_null<FormatAttr>(tensor.getEncoding()) : FormatAttr();
+  return tensor ? dyn_cast_or_null<FormatAttr>(tensor.getEncoding())
+                : FormatAttr();
 }
 
 std::optional<SmallVector<int64_t>>
@@ -297,8 +298,8 @@ LogicalResult mpt::inferBroadcastType(std::optional<Location> location,
                                operand.getType());
     auto merged = broadcastShapes(shape, type.getShape());
     if (!merged)
-      return emitOptionalError(location, "'", opName, "' operand of type ", type,
-                               " does not broadcast with the others");
+      return emitOptionalError(location, "'", opName, "' operand of type ",
+                               type, " does not broadcast with the others");
     shape = *merged;
   }
   MLIRContext *context = operands.front().getContext();

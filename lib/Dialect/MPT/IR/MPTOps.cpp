@@ -1,4 +1,4 @@
-//===- MPTOps.cpp - the generated half of the ops ---------------------------------------===//
+//===- MPTOps.cpp - the generated half of the ops -------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

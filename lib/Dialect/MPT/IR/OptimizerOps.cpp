@@ -1,4 +1,4 @@
-//===- OptimizerOps.cpp - optimizer updates ---------------------------------------===//
+//===- OptimizerOps.cpp - optimizer updates -------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -34,15 +34,17 @@ void AdamWOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   auto mul = [&](Scalar a, Scalar b) { return e.binary(BinaryFn::Mul, a, b); };
   auto sub = [&](Scalar a, Scalar b) { return e.binary(BinaryFn::Sub, a, b); };
   auto div = [&](Scalar a, Scalar b) { return e.binary(BinaryFn::Div, a, b); };
-  double beta1 = getBeta1().convertToDouble(), beta2 = getBeta2().convertToDouble();
+  double beta1 = getBeta1().convertToDouble(),
+         beta2 = getBeta2().convertToDouble();
   Scalar g = mul(grad, clip);
   Scalar newM = e.fma(sub(g, m), e.constant(1.0 - beta1), m);
-  Scalar newV = e.fma(mul(g, g), e.constant(1.0 - beta2), mul(v, e.constant(beta2)));
+  Scalar newV =
+      e.fma(mul(g, g), e.constant(1.0 - beta2), mul(v, e.constant(beta2)));
   Scalar decay = sub(e.constant(1.0f),
                      mul(lr, e.constant(getWeightDecay().convertToDouble())));
   Scalar root = div(e.unary(UnaryFn::Sqrt, newV), e.unary(UnaryFn::Sqrt, c2));
-  Scalar denominator = e.binary(BinaryFn::Add, root,
-                                e.constant(getEpsilon().convertToDouble()));
+  Scalar denominator =
+      e.binary(BinaryFn::Add, root, e.constant(getEpsilon().convertToDouble()));
   Scalar update = mul(div(lr, c1), div(newM, denominator));
   Scalar newParam = sub(mul(param, decay), update);
   y.push_back(e.select(skip, param, newParam));

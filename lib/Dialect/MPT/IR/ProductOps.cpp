@@ -1,4 +1,4 @@
-//===- ProductOps.cpp - matrix products ---------------------------------------===//
+//===- ProductOps.cpp - matrix products -----------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -94,8 +94,9 @@ LogicalResult MatmulOp::inferReturnTypes(MLIRContext *context,
   if (!lhs || !rhs)
     return emitOptionalError(location, "'mpt.matmul' takes ranked tensors");
   std::string problem;
-  auto sizes = sizesOf(lhs.getShape(), rhs.getShape(), adaptor.getTransposeLhs(),
-                       adaptor.getTransposeRhs(), adaptor.getFoldBatch(), problem);
+  auto sizes =
+      sizesOf(lhs.getShape(), rhs.getShape(), adaptor.getTransposeLhs(),
+              adaptor.getTransposeRhs(), adaptor.getFoldBatch(), problem);
   if (failed(sizes))
     return emitOptionalError(location, "'mpt.matmul' ", problem, ": ", lhs,
                              " and ", rhs);
@@ -145,12 +146,12 @@ LogicalResult ScaledMatmulOp::verify() {
   // Tablegen checks the sum of the segments, not that lhs and rhs are one each.
   ArrayRef<int32_t> segments = getProperties().operandSegmentSizes;
   if (segments[0] != 1 || segments[1] != 1)
-    return emitOpError() << "takes one lhs and one rhs, found "
-                         << segments[0] << " and " << segments[1];
+    return emitOpError() << "takes one lhs and one rhs, found " << segments[0]
+                         << " and " << segments[1];
   std::string problem;
-  auto sizes = sizesOf(getLhs().getType().getShape(), getRhs().getType().getShape(),
-                       getTransposeLhs(), getTransposeRhs(), getFoldBatch(),
-                       problem);
+  auto sizes =
+      sizesOf(getLhs().getType().getShape(), getRhs().getType().getShape(),
+              getTransposeLhs(), getTransposeRhs(), getFoldBatch(), problem);
   if (failed(sizes))
     return emitOpError() << problem << ": " << getLhs().getType() << " and "
                          << getRhs().getType();
@@ -165,7 +166,8 @@ namespace {
 /// in front of a product.
 struct FoldTranspose : OpRewritePattern<MatmulOp> {
   using OpRewritePattern::OpRewritePattern;
-  LogicalResult matchAndRewrite(MatmulOp op, PatternRewriter &rewriter) const final {
+  LogicalResult matchAndRewrite(MatmulOp op,
+                                PatternRewriter &rewriter) const final {
     if (op.getFoldBatch())
       return failure();
     auto swapped = [](Value operand) -> Value {
@@ -177,7 +179,8 @@ struct FoldTranspose : OpRewritePattern<MatmulOp> {
       for (int64_t d = 0; d < rank - 2; ++d)
         if (perm[d] != d)
           return nullptr;
-      return rank >= 2 && perm[rank - 1] == rank - 2 ? transpose.getX() : Value();
+      return rank >= 2 && perm[rank - 1] == rank - 2 ? transpose.getX()
+                                                     : Value();
     };
     Value lhs = swapped(op.getLhs()), rhs = swapped(op.getRhs());
     bool sharedRhs = op.getRhs().getType().getRank() == 2 &&

@@ -1,4 +1,4 @@
-//===- ReductionOps.cpp - reductions, normalisation, losses ---------------------------------------===//
+//===- ReductionOps.cpp - reductions, normalisation, losses ---------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -104,7 +104,8 @@ LogicalResult ReduceChunksOp::inferReturnTypes(MLIRContext *context,
                                                SmallVectorImpl<Type> &types) {
   auto type = dyn_cast<RankedTensorType>(adaptor.getX().getType());
   if (!type || type.getRank() != 2)
-    return emitOptionalError(location, "'mpt.reduce_chunks' takes [R, C], found ",
+    return emitOptionalError(location,
+                             "'mpt.reduce_chunks' takes [R, C], found ",
                              adaptor.getX().getType());
   int64_t chunks = (type.getDimSize(0) + chunk - 1) / chunk;
   types.push_back(RankedTensorType::get({chunks, type.getDimSize(1)},
@@ -205,8 +206,8 @@ LogicalResult CrossEntropyOp::verify() {
   auto logits = getLogits().getType(), labels = getLabels().getType();
   if (logits.getRank() != 2 || labels.getRank() != 1 ||
       labels.getDimSize(0) != logits.getDimSize(0))
-    return emitOpError() << "takes logits [R, C] and labels [R], found " << logits
-                         << " and " << labels;
+    return emitOpError() << "takes logits [R, C] and labels [R], found "
+                         << logits << " and " << labels;
   if (getLogSumExp().getType().getShape() !=
       ArrayRef<int64_t>({logits.getDimSize(0), 1}))
     return emitOpError() << "log_sum_exp must be [R, 1], found "
@@ -223,8 +224,7 @@ static std::pair<Value, Value> labelColumn(Primitives &p, CrossEntropyOp op) {
       p.b, p.loc,
       DenseElementsAttr::get(scalar, p.b.getIntegerAttr(type.getElementType(),
                                                         op.getIgnoreIndex())));
-  Value valid =
-      CompareOp::create(p.b, p.loc, Predicate::NE, column, ignored);
+  Value valid = CompareOp::create(p.b, p.loc, Predicate::NE, column, ignored);
   return {column, valid};
 }
 
@@ -248,7 +248,8 @@ SmallVector<Value> CrossEntropyOp::decompose(OpBuilder &b) {
   Value zero = p.constant(0.0f);
   Value picked = p.rowSum(
       SelectOp::create(b, getLoc(), isLabel(p, *this, column), x, zero));
-  Value rowLoss = SelectOp::create(b, getLoc(), valid, p.sub(logSumExp, picked), zero);
+  Value rowLoss =
+      SelectOp::create(b, getLoc(), valid, p.sub(logSumExp, picked), zero);
   Value counted = SelectOp::create(b, getLoc(), valid, p.constant(1.0f), zero);
   Value count = p.sumAll(counted);
   return {p.div(p.sumAll(rowLoss), count), logSumExp, count};
@@ -261,7 +262,8 @@ LogicalResult CrossEntropyOp::buildVJP(OpBuilder &b, ArrayRef<Value> dys,
     return emitOpError("is differentiated through its loss only");
   if (!needed[0])
     return success();
-  Primitives p{b, getLoc()}; // (softmax - onehot) dloss / count where not ignored
+  Primitives p{b,
+               getLoc()}; // (softmax - onehot) dloss / count where not ignored
   auto [column, valid] = labelColumn(p, *this);
   Value probability = p.exp(p.sub(getLogits(), getLogSumExp()));
   Value oneHot = SelectOp::create(b, getLoc(), isLabel(p, *this, column),

@@ -1,4 +1,4 @@
-//===- ShapeOps.cpp - constants and views ---------------------------------------===//
+//===- ShapeOps.cpp - constants and views ---------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -32,7 +32,8 @@ Value ConstantOp::scalar(OpBuilder &builder, Location location, float value) {
   return ConstantOp::create(builder, location,
                             DenseElementsAttr::get(type, value));
 }
-Value ConstantOp::scalarInt(OpBuilder &builder, Location location, int64_t value) {
+Value ConstantOp::scalarInt(OpBuilder &builder, Location location,
+                            int64_t value) {
   auto type = RankedTensorType::get({}, builder.getI64Type());
   return ConstantOp::create(builder, location,
                             DenseElementsAttr::get(type, value));
@@ -84,8 +85,8 @@ LogicalResult ReshapeOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
                                   ArrayRef<bool> needed,
                                   MutableArrayRef<Value> dx) {
   if (needed[0])
-    dx[0] = b.createOrFold<ReshapeOp>(getLoc(), withoutEncoding(getX().getType()),
-                                      dy[0]);
+    dx[0] = b.createOrFold<ReshapeOp>(getLoc(),
+                                      withoutEncoding(getX().getType()), dy[0]);
   return success();
 }
 
@@ -134,8 +135,8 @@ LogicalResult TransposeOp::verify() {
       seen[d] = true;
   }
   if (!valid)
-    return emitOpError() << "permutation [" << perm << "] does not turn " << from
-                         << " into " << to;
+    return emitOpError() << "permutation [" << perm << "] does not turn "
+                         << from << " into " << to;
   return success();
 }
 OpFoldResult TransposeOp::fold(FoldAdaptor) {
@@ -214,8 +215,9 @@ LogicalResult SliceOp::buildVJP(OpBuilder &b, ArrayRef<Value> dy,
 LogicalResult PadOp::verify() {
   if (!fitsInside(cast<RankedTensorType>(getX().getType()),
                   cast<RankedTensorType>(getY().getType()), getOffsets()))
-    return emitOpError() << "cannot place " << getX().getType() << " at offsets ["
-                         << getOffsets() << "] of " << getY().getType();
+    return emitOpError() << "cannot place " << getX().getType()
+                         << " at offsets [" << getOffsets() << "] of "
+                         << getY().getType();
   return success();
 }
 
@@ -231,7 +233,8 @@ SmallVector<Value> PadOp::decompose(OpBuilder &b) {
     return {last < 0 ? getX()
                      : ConstantOp::create(b, getLoc(),
                                           DenseElementsAttr::get(to, 0.0f))};
-  int64_t block = std::gcd(std::gcd(part[last], whole[last]), getOffsets()[last]);
+  int64_t block =
+      std::gcd(std::gcd(part[last], whole[last]), getOffsets()[last]);
   width *= block;
   // The row in `whole` of each row of `part`, in row-major order.
   SmallVector<int64_t> rows = {0};

@@ -1,4 +1,4 @@
-//===- Signature.cpp - arguments of graphs and steps by kind and name ---------------------------------------===//
+//===- Signature.cpp - arguments of graphs and steps by kind and name -----===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -26,9 +26,11 @@ BlockArgument mpt::addArgument(func::FuncOp func, Type type, StringRef name,
   Builder builder(func.getContext());
   auto attrs = builder.getDictionaryAttr(
       {builder.getNamedAttr(kNameAttr, builder.getStringAttr(name)),
-       builder.getNamedAttr(kKindAttr, KindAttr::get(func.getContext(), kind))});
+       builder.getNamedAttr(kKindAttr,
+                            KindAttr::get(func.getContext(), kind))});
   unsigned index = func.getNumArguments();
-  LogicalResult inserted = func.insertArgument(index, type, attrs, func.getLoc());
+  LogicalResult inserted =
+      func.insertArgument(index, type, attrs, func.getLoc());
   assert(succeeded(inserted) && "graphs have plain function types");
   (void)inserted;
   return func.getArgument(index);
@@ -41,7 +43,8 @@ std::optional<unsigned> mpt::getParameter(Value value) {
   if (!argument)
     return std::nullopt;
   auto func = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
-  if (!func || getArgumentKind(func, argument.getArgNumber()) != Kind::Parameter)
+  if (!func ||
+      getArgumentKind(func, argument.getArgNumber()) != Kind::Parameter)
     return std::nullopt;
   return argument.getArgNumber();
 }

@@ -1,4 +1,4 @@
-//===- AddOptimizer.cpp - from gradients to a training step ---------------------------------------===//
+//===- AddOptimizer.cpp - from gradients to a training step ---------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 
 #define DEBUG_TYPE "mpt-add-optimizer"
 
@@ -71,8 +71,9 @@ LogicalResult Driver::collect() {
     BlockArgument param = parameters.lookup(nameOf(i));
     Value grad = terminator->getOperand(i);
     if (!param || param.getType() != grad.getType())
-      return func.emitError() << "mpt-add-optimizer: result " << i << " ('"
-                              << nameOf(i) << "') is the gradient of no parameter";
+      return func.emitError()
+             << "mpt-add-optimizer: result " << i << " ('" << nameOf(i)
+             << "') is the gradient of no parameter";
     trained.push_back({param, grad});
   }
   return success();
@@ -91,9 +92,10 @@ Value Driver::gradientNorm() {
     Value sum = named(
         ReduceOp::create(builder, loc, Reduction::Sum, square, axes), name);
     sum = builder.createOrFold<ReshapeOp>(loc, scalar, sum);
-    total = total ? Value(named(AddOp::create(builder, loc, total, sum),
-                                "grad_norm"))
-                  : sum;
+    total =
+        total
+            ? Value(named(AddOp::create(builder, loc, total, sum), "grad_norm"))
+            : sum;
   }
   return named(SqrtOp::create(builder, loc, total), "grad_norm");
 }
@@ -102,12 +104,13 @@ Value Driver::gradientNorm() {
 /// cancellation of computing a power first.
 Value Driver::correction(BlockArgument state, double beta, Value skip) {
   StringRef name = getArgumentName(func, state.getArgNumber());
-  Value scaled = named(
-      MulOp::create(builder, loc, state, ConstantOp::scalar(builder, loc, beta)),
-      name);
-  Value next = named(AddOp::create(builder, loc, scaled,
-                                   ConstantOp::scalar(builder, loc, 1.0 - beta)),
-                     name);
+  Value scaled = named(MulOp::create(builder, loc, state,
+                                     ConstantOp::scalar(builder, loc, beta)),
+                       name);
+  Value next =
+      named(AddOp::create(builder, loc, scaled,
+                          ConstantOp::scalar(builder, loc, 1.0 - beta)),
+            name);
   return named(SelectOp::create(builder, loc, skip, state, next), name);
 }
 
@@ -129,15 +132,16 @@ void Driver::update(BlockArgument param, Value grad, ArrayRef<Value> scalars) {
   BlockArgument v =
       addArgument(func, param.getType(), name + "/v", Kind::OptimizerState);
   bool decays = cast<RankedTensorType>(param.getType()).getRank() > 1;
-  auto update = named(
-      AdamWOp::create(
-          builder, loc, TypeRange{param.getType(), param.getType(), param.getType()},
-          param, grad, m, v, scalars[0], scalars[1], scalars[2], scalars[3],
-          scalars[4], builder.getF64FloatAttr(hyper.beta1),
-          builder.getF64FloatAttr(hyper.beta2),
-          builder.getF64FloatAttr(hyper.epsilon),
-          builder.getF64FloatAttr(decays ? hyper.weightDecay : 0.0)),
-      name + "/update");
+  auto update =
+      named(AdamWOp::create(
+                builder, loc,
+                TypeRange{param.getType(), param.getType(), param.getType()},
+                param, grad, m, v, scalars[0], scalars[1], scalars[2],
+                scalars[3], scalars[4], builder.getF64FloatAttr(hyper.beta1),
+                builder.getF64FloatAttr(hyper.beta2),
+                builder.getF64FloatAttr(hyper.epsilon),
+                builder.getF64FloatAttr(decays ? hyper.weightDecay : 0.0)),
+            name + "/update");
   addResult(update.getNewParam(), name, param);
   addResult(update.getNewM(), name + "/m", m);
   addResult(update.getNewV(), name + "/v", v);
@@ -156,15 +160,18 @@ void Driver::run() {
   Value zero = ConstantOp::scalar(builder, loc, 0.0f);
   Value one = ConstantOp::scalar(builder, loc, 1.0f);
   // norm - norm is 0 unless norm is inf or NaN.
-  Value difference = named(SubOp::create(builder, loc, norm, norm), "grad_norm");
-  Value skip = named(
-      CompareOp::create(builder, loc, Predicate::NE, difference, zero), "grad_norm");
+  Value difference =
+      named(SubOp::create(builder, loc, norm, norm), "grad_norm");
+  Value skip =
+      named(CompareOp::create(builder, loc, Predicate::NE, difference, zero),
+            "grad_norm");
   Value clip = one;
   if (hyper.maxGradNorm > 0) { // as torch.nn.utils.clip_grad_norm_
     Value padded = AddOp::create(builder, loc, norm,
                                  ConstantOp::scalar(builder, loc, 1e-6f));
     Value ratio = DivOp::create(
-        builder, loc, ConstantOp::scalar(builder, loc, hyper.maxGradNorm), padded);
+        builder, loc, ConstantOp::scalar(builder, loc, hyper.maxGradNorm),
+        padded);
     Value below = CompareOp::create(builder, loc, Predicate::LT, ratio, one);
     clip = SelectOp::create(builder, loc, below, ratio, one);
     for (Value value : {padded, ratio, below, clip})
@@ -193,7 +200,8 @@ struct AddOptimizer : mpt::impl::AddOptimizerBase<AddOptimizer> {
           "weight-decay >= 0 and max-grad-norm >= 0");
       return signalPassFailure();
     }
-    func::FuncOp func = getStage(getOperation(), "gradient", "mpt-add-optimizer");
+    func::FuncOp func =
+        getStage(getOperation(), "gradient", "mpt-add-optimizer");
     if (!func)
       return signalPassFailure();
     Driver driver(func, {beta1, beta2, epsilon, weightDecay, maxGradNorm});

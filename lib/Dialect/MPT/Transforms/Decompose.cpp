@@ -1,15 +1,15 @@
-//===- Decompose.cpp - composite ops become primitives ---------------------------------------===//
+//===- Decompose.cpp - composite ops become primitives --------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Applies the ops' own decompositions and brings every reduction into one of the
-// two forms that kernels run.
+// Applies the ops' own decompositions and brings every reduction into one of
+// the two forms that kernels run.
 //
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 
 #define DEBUG_TYPE "mpt-decompose"
 
@@ -51,7 +51,8 @@ struct ReduceLowering {
 
   Value reshape(Value x, ArrayRef<int64_t> shape) {
     auto element = cast<RankedTensorType>(x.getType()).getElementType();
-    return b.createOrFold<ReshapeOp>(loc, RankedTensorType::get(shape, element), x);
+    return b.createOrFold<ReshapeOp>(loc, RankedTensorType::get(shape, element),
+                                     x);
   }
   Value alongRows(Value matrix) {
     return ReduceOp::create(b, loc, op.getKind(), matrix, ArrayRef<int64_t>{1});
@@ -61,7 +62,8 @@ struct ReduceLowering {
     Value chunks = ReduceChunksOp::create(b, loc, matrix);
     if (cast<RankedTensorType>(chunks.getType()).getDimSize(0) == 1)
       return chunks;
-    return ReduceOp::create(b, loc, Reduction::Sum, chunks, ArrayRef<int64_t>{0});
+    return ReduceOp::create(b, loc, Reduction::Sum, chunks,
+                            ArrayRef<int64_t>{0});
   }
   FailureOr<Value> lower();
 };
@@ -82,13 +84,16 @@ FailureOr<Value> ReduceLowering::lower() {
   if (kept == 1) { // all axes: along the rows, then over the rows' values
     int64_t columns = type.getRank() ? type.getShape().back() : 1;
     Value rows = alongRows(reshape(x, {reduced / columns, columns}));
-    return reduced == columns ? rows : alongRows(reshape(rows, {1, reduced / columns}));
+    return reduced == columns
+               ? rows
+               : alongRows(reshape(rows, {1, reduced / columns}));
   }
   if (keptDims.empty() || reducedDims.empty() ||
       keptDims.back() < reducedDims.front())
     return alongRows(reshape(x, {kept, reduced}));
   if (op.getKind() != Reduction::Sum)
-    return op.emitOpError() << "named '" << getStableName(op) << "': only sums run "
+    return op.emitOpError() << "named '" << getStableName(op)
+                            << "': only sums run "
                                "over leading axes, found "
                             << stringifyReduction(op.getKind());
   if (reducedDims.back() > keptDims.front()) {
@@ -100,8 +105,8 @@ FailureOr<Value> ReduceLowering::lower() {
     for (int64_t d : permutation)
       shape.push_back(type.getDimSize(d));
     x = TransposeOp::create(b, loc,
-                            RankedTensorType::get(shape, type.getElementType()), x,
-                            permutation);
+                            RankedTensorType::get(shape, type.getElementType()),
+                            x, permutation);
   }
   return downColumns(reshape(x, {reduced, kept}));
 }
@@ -112,7 +117,8 @@ bool isPrimitive(ReduceOp op) {
   if (op.getAxes().size() != 1)
     return false;
   if (op.getAxes()[0] == type.getRank() - 1)
-    return type.getNumElements() != type.getShape().back() || type.getRank() == 2;
+    return type.getNumElements() != type.getShape().back() ||
+           type.getRank() == 2;
   return op.getAxes()[0] == 0 && op.getX().getDefiningOp<ReduceChunksOp>();
 }
 

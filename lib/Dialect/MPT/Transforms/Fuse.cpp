@@ -1,4 +1,4 @@
-//===- Fuse.cpp - group elementwise and row-wise ops into kernels ---------------------------------------===//
+//===- Fuse.cpp - group elementwise and row-wise ops into kernels ---------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -8,12 +8,12 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
-#include "mpt/Dialect/MPT/Transforms/Passes.h"
-#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/Transforms/CSE.h"
+#include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
+#include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -107,9 +107,10 @@ bool KernelBuilder::usedOutside(Value value) {
   return false;
 }
 
-/// The value inside the kernel: an argument, a member's result, or a copy of the
-/// leaf or view that makes it.
-Value KernelBuilder::materialise(Value value, OpBuilder &builder, IRMapping &map) {
+/// The value inside the kernel: an argument, a member's result, or a copy of
+/// the leaf or view that makes it.
+Value KernelBuilder::materialise(Value value, OpBuilder &builder,
+                                 IRMapping &map) {
   if (Value known = map.lookupOrNull(value))
     return known;
   Operation *def = value.getDefiningOp();
@@ -129,8 +130,8 @@ func::FuncOp KernelBuilder::build(ModuleOp module, Location loc) {
   for (Value result : results)
     resultTypes.push_back(result.getType());
   auto unknown = builder.getUnknownLoc();
-  auto kernel = func::FuncOp::create(builder, loc, "kernel",
-                                     builder.getFunctionType(argTypes, resultTypes));
+  auto kernel = func::FuncOp::create(
+      builder, loc, "kernel", builder.getFunctionType(argTypes, resultTypes));
   kernel.setPrivate();
   kernel->setAttr("mpt.kernel", builder.getUnitAttr());
   Block *body = kernel.addEntryBlock();
@@ -173,14 +174,15 @@ LogicalResult Outliner::outline(ArrayRef<Operation *> ops, OpBuilder &builder) {
   KernelBuilder kernelBuilder(ops);
   if (kernelBuilder.results.empty())
     return success(); // dead
-  func::FuncOp kernel = share(kernelBuilder.build(module, ops.back()->getLoc()));
+  func::FuncOp kernel =
+      share(kernelBuilder.build(module, ops.back()->getLoc()));
   SmallVector<Value> operands;
   for (Value arg : kernelBuilder.arguments)
     operands.push_back(mapping.lookupOrDefault(arg));
-  auto call = func::CallOp::create(builder, ops.back()->getLoc(), kernel, operands);
+  auto call =
+      func::CallOp::create(builder, ops.back()->getLoc(), kernel, operands);
   setStableName(call, getStableName(ops.front()));
-  for (auto [old, now] :
-       llvm::zip(kernelBuilder.results, call.getResults()))
+  for (auto [old, now] : llvm::zip(kernelBuilder.results, call.getResults()))
     mapping.map(old, now);
   ++numCalls;
   return success();

@@ -1,4 +1,4 @@
-//===- PlanMemory.cpp - one arena for a step ---------------------------------------===//
+//===- PlanMemory.cpp - one arena for a step ------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -50,8 +50,8 @@ void printLaunches(func::FuncOp step, const StepPlan &plan) {
              << access.buffer << "+" << access.offset;
   };
   for (const StepPlan::Launch &launch : plan.launches) {
-    InFlightDiagnostic remark = (launch.op ? launch.op : step.getOperation())
-                                    ->emitRemark();
+    InFlightDiagnostic remark =
+        (launch.op ? launch.op : step.getOperation())->emitRemark();
     remark << describe(launch.kind) << " '" << launch.name << "' (";
     size_t numRead = launch.accesses.size() - launch.numWritten;
     for (auto [i, access] : llvm::enumerate(launch.accesses)) {
@@ -73,7 +73,8 @@ struct PlanMemory : mpt::impl::PlanMemoryBase<PlanMemory> {
     if (failed(plan))
       return signalPassFailure();
     Builder builder(&getContext());
-    step->setAttr("mpt.arena_bytes", builder.getI64IntegerAttr(plan->arenaBytes));
+    step->setAttr("mpt.arena_bytes",
+                  builder.getI64IntegerAttr(plan->arenaBytes));
     step->setAttr("mpt.live_bytes", builder.getI64IntegerAttr(plan->liveBytes));
     numLaunches = plan->launches.size();
     if (print)

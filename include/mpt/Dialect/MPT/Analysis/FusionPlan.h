@@ -1,4 +1,4 @@
-//===- FusionPlan.h - which ops share a kernel ---------------------------------------===//
+//===- FusionPlan.h - which ops share a kernel ----------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

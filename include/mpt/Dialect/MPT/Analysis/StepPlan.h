@@ -1,4 +1,4 @@
-//===- StepPlan.h - buffers and launches of a training step ---------------------------------------===//
+//===- StepPlan.h - buffers and launches of a training step ---------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- Storage.h - where tensor values live ---------------------------------------===//
+//===- Storage.h - where tensor values live -------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
@@ -30,7 +30,8 @@ TransposeOp getWriteThrough(mlir::Value productResult);
 std::optional<StorageView> getStorageView(mlir::Value value);
 
 /// How a product reads or writes one operand: element (b0, b1, i, j) lies at
-/// offset + b0*batch[0] + b1*batch[1] + i*rows + j*columns, in elements of root.
+/// offset + b0*batch[0] + b1*batch[1] + i*rows + j*columns, in elements of
+/// root.
 struct ProductView {
   mlir::Value root;
   int64_t offset = 0, rows = 0, columns = 0;

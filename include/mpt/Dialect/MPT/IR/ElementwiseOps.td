@@ -1,4 +1,4 @@
-//===- ElementwiseOps.td - elementwise ops -*- tablegen -*-===//
+//===- ElementwiseOps.td - elementwise ops -----------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

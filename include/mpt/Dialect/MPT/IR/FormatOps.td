@@ -1,4 +1,4 @@
-//===- FormatOps.td - formats: cast, quantize, scales -*- tablegen -*-===//
+//===- FormatOps.td - formats: cast, quantize, scales ------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

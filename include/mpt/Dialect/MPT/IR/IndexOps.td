@@ -1,4 +1,4 @@
-//===- IndexOps.td - gather and scatter -*- tablegen -*-===//
+//===- IndexOps.td - gather and scatter --------------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

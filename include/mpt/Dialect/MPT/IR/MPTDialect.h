@@ -1,4 +1,4 @@
-//===- MPTDialect.h - the mpt dialect ---------------------------------------===//
+//===- MPTDialect.h - the mpt dialect -------------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- MPTOpBase.td - what every op family builds on -*- tablegen -*-===//
+//===- MPTOpBase.td - what every op family builds on -------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

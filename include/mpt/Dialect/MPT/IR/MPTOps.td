@@ -1,4 +1,4 @@
-//===- MPTOps.td - all op families of the mpt dialect -*- tablegen -*-===//
+//===- MPTOps.td - all op families of the mpt dialect ------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

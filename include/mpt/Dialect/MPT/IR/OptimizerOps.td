@@ -1,4 +1,4 @@
-//===- OptimizerOps.td - optimizer updates -*- tablegen -*-===//
+//===- OptimizerOps.td - optimizer updates -----------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- ProductOps.td - matrix products -*- tablegen -*-===//
+//===- ProductOps.td - matrix products ---------------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

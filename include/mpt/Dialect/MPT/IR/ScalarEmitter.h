@@ -1,4 +1,4 @@
-//===- ScalarEmitter.h - one scalar semantics, many back ends ---------------------------------------===//
+//===- ScalarEmitter.h - one scalar semantics, many back ends -------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

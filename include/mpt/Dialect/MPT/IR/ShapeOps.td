@@ -1,4 +1,4 @@
-//===- ShapeOps.td - constants and views -*- tablegen -*-===//
+//===- ShapeOps.td - constants and views -------------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

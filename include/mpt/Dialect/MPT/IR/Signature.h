@@ -1,4 +1,4 @@
-//===- Signature.h - arguments of graphs and steps by kind and name ---------------------------------------===//
+//===- Signature.h - arguments of graphs and steps by kind and name -------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- Passes.h - passes on the mpt dialect ---------------------------------------===//
+//===- Passes.h - passes on the mpt dialect -------------------------------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
