@@ -1,4 +1,4 @@
-//===- MPTBase.td - the mpt dialect, its enums and attributes -*- tablegen -*-===//
+//===- MPTBase.td - the mpt dialect and its attributes -----*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //

@@ -1,4 +1,4 @@
-//===- MPTInterfaces.td - what ops tell passes about themselves -*- tablegen -*-===//
+//===- MPTInterfaces.td - what ops tell passes -------------*- tablegen -*-===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
