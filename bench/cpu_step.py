@@ -10,7 +10,7 @@ table says so.
   python bench/cpu_step.py --models mini base --contenders eager compile ort mpt --steps 15
 
 The mpt package is exported, imported, differentiated and built here, unless --package mini=DIR
-names one. Figures go to --out as JSON, and with --results docs/results there as well, with a table.
+names one. Figures and a table go to --out after each model, and with --results docs/results there as well.
 """
 
 from __future__ import annotations
@@ -410,11 +410,10 @@ def main() -> None:
         rows = race(args, model, args.out)
         report["models"][model] = rows
         show(model, rows, models.SHAPES[model])
-    path = args.out / "cpu_step.json"
-    path.write_text(json.dumps(report, indent=1))
-    if args.results:
-        write_results(report, models.SHAPES, args.results)
-    print(f"figures: {path}")
+        for directory in (args.out, args.results):
+            if directory:
+                write_results(report, models.SHAPES, directory)
+    print(f"figures: {args.results or args.out}/cpu_step.json")
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ func.func private @transposed(%x: tensor<16x32xf8E4M3FN>) -> tensor<32x16xf8E4M3
   return %1 : tensor<32x16xf8E4M3FN>
 }
 
-// A scale is computed once, its inverse travels with the codes; sums over rows
-// that a warp also reduces along: the warp takes 64 rows one after the other.
+// Sums over rows that are also reduced along: a warp takes 64 rows one after
+// the other.
 //      CHECK:/// mul, sum of row, mul, chunk sums.
 // CHECK-NEXT:/// 70 x 40, a warp 64 rows.
 //      CHECK:  for (int64_t c = mpt::laneId(); c < 40; c += 32)

@@ -21,19 +21,25 @@ StringRef mpt::getArgumentName(func::FuncOp func, unsigned index) {
   return name ? name.getValue() : StringRef();
 }
 
-BlockArgument mpt::addArgument(func::FuncOp func, Type type, StringRef name,
-                               Kind kind) {
+unsigned mpt::addArguments(func::FuncOp func, ArrayRef<NewArgument> arguments) {
   Builder builder(func.getContext());
-  auto attrs = builder.getDictionaryAttr(
-      {builder.getNamedAttr(kNameAttr, builder.getStringAttr(name)),
-       builder.getNamedAttr(kKindAttr,
-                            KindAttr::get(func.getContext(), kind))});
-  unsigned index = func.getNumArguments();
+  unsigned first = func.getNumArguments();
+  SmallVector<Type> types;
+  SmallVector<DictionaryAttr> attrs;
+  for (const NewArgument &argument : arguments) {
+    types.push_back(argument.type);
+    attrs.push_back(builder.getDictionaryAttr(
+        {builder.getNamedAttr(kNameAttr, builder.getStringAttr(argument.name)),
+         builder.getNamedAttr(
+             kKindAttr, KindAttr::get(func.getContext(), argument.kind))}));
+  }
+  SmallVector<unsigned> indices(arguments.size(), first);
+  SmallVector<Location> locations(arguments.size(), func.getLoc());
   LogicalResult inserted =
-      func.insertArgument(index, type, attrs, func.getLoc());
+      func.insertArguments(indices, types, attrs, locations);
   assert(succeeded(inserted) && "graphs have plain function types");
   (void)inserted;
-  return func.getArgument(index);
+  return first;
 }
 
 std::optional<unsigned> mpt::getParameter(Value value) {

@@ -43,7 +43,9 @@ struct Driver {
   LogicalResult collect();
   void run();
   Value gradientNorm();
-  void update(BlockArgument param, Value grad, ArrayRef<Value> scalars);
+  void update(BlockArgument param, Value grad, BlockArgument m, BlockArgument v,
+              ArrayRef<Value> scalars);
+  unsigned addState();
   Value correction(BlockArgument state, double beta, Value skip);
   void addResult(Value value, StringRef name,
                  std::optional<BlockArgument> alias = std::nullopt);
@@ -125,12 +127,9 @@ void Driver::addResult(Value value, StringRef name,
 }
 
 /// AdamW on one parameter; `scalars` are lr, clip, c1, c2, skip.
-void Driver::update(BlockArgument param, Value grad, ArrayRef<Value> scalars) {
+void Driver::update(BlockArgument param, Value grad, BlockArgument m,
+                    BlockArgument v, ArrayRef<Value> scalars) {
   std::string name = getArgumentName(func, param.getArgNumber()).str();
-  BlockArgument m =
-      addArgument(func, param.getType(), name + "/m", Kind::OptimizerState);
-  BlockArgument v =
-      addArgument(func, param.getType(), name + "/v", Kind::OptimizerState);
   bool decays = cast<RankedTensorType>(param.getType()).getRank() > 1;
   auto update =
       named(AdamWOp::create(
@@ -147,14 +146,29 @@ void Driver::update(BlockArgument param, Value grad, ArrayRef<Value> scalars) {
   addResult(update.getNewV(), name + "/v", v);
 }
 
+/// Appends lr, the two corrections, and m and v of each trained parameter;
+/// returns the index of lr.
+unsigned Driver::addState() {
+  auto scalar = RankedTensorType::get({}, builder.getF32Type());
+  SmallVector<NewArgument> state = {
+      {scalar, "lr", Kind::Hyper},
+      {scalar, "adam.correction1", Kind::OptimizerState},
+      {scalar, "adam.correction2", Kind::OptimizerState}};
+  for (auto [param, grad] : trained)
+    for (StringRef moment : {"/m", "/v"})
+      state.push_back(
+          {param.getType(),
+           (getArgumentName(func, param.getArgNumber()) + moment).str(),
+           Kind::OptimizerState});
+  return addArguments(func, state);
+}
+
 void Driver::run() {
   Value loss = func.getBody().front().getTerminator()->getOperand(0);
-  auto scalar = RankedTensorType::get({}, builder.getF32Type());
-  Value lr = addArgument(func, scalar, "lr", Kind::Hyper);
-  BlockArgument c1 =
-      addArgument(func, scalar, "adam.correction1", Kind::OptimizerState);
-  BlockArgument c2 =
-      addArgument(func, scalar, "adam.correction2", Kind::OptimizerState);
+  unsigned first = addState();
+  Value lr = func.getArgument(first);
+  BlockArgument c1 = func.getArgument(first + 1);
+  BlockArgument c2 = func.getArgument(first + 2);
 
   Value norm = gradientNorm();
   Value zero = ConstantOp::scalar(builder, loc, 0.0f);
@@ -183,8 +197,9 @@ void Driver::run() {
   addResult(norm, "grad_norm");
   addResult(newC1, "adam.correction1", c1);
   addResult(newC2, "adam.correction2", c2);
-  for (auto [param, grad] : trained)
-    update(param, grad, {lr, clip, newC1, newC2, skip});
+  for (auto [i, pair] : llvm::enumerate(trained))
+    update(pair.first, pair.second, func.getArgument(first + 3 + 2 * i),
+           func.getArgument(first + 4 + 2 * i), {lr, clip, newC1, newC2, skip});
   setResults(func, results, resultAttrs);
   func.setName("step");
 }

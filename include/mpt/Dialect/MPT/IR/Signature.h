@@ -19,9 +19,16 @@ namespace mpt {
 std::optional<Kind> getArgumentKind(mlir::func::FuncOp func, unsigned index);
 /// The `mpt.name` of argument `index`, or "".
 llvm::StringRef getArgumentName(mlir::func::FuncOp func, unsigned index);
-/// Appends an argument.
-mlir::BlockArgument addArgument(mlir::func::FuncOp func, mlir::Type type,
-                                llvm::StringRef name, Kind kind);
+/// An argument to be added.
+struct NewArgument {
+  mlir::Type type;
+  std::string name;
+  Kind kind;
+};
+/// Appends arguments, all at once: each insertion rebuilds the signature.
+/// Returns the index of the first.
+unsigned addArguments(mlir::func::FuncOp func,
+                      llvm::ArrayRef<NewArgument> arguments);
 /// The parameter argument that `value` is, through view ops; nullopt if it is
 /// none.
 std::optional<unsigned> getParameter(mlir::Value value);
