@@ -531,8 +531,19 @@ def test_interrupt_keeps_the_batches_that_are_done(built, data, tmp_path):
     command = [sys.executable, "-m", "mpt", "profile", str(built), "--data", str(data), "-o", str(out)]
     command += ["--batches", "100000000", "--lr", "0"]
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    time.sleep(4)
+    # A job in the background, such as one of CI, may have inherited that SIGINT is ignored.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "kernels.so" not in maps.read_text():
+        time.sleep(0.05)
+    time.sleep(3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors
