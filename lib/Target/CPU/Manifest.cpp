@@ -8,72 +8,23 @@
 
 #include "mpt/Target/CPU/Manifest.h"
 #include "mpt/Dialect/MPT/Analysis/KernelModel.h"
+#include "mpt/Target/Package/ManifestWriter.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
-#include "llvm/Support/Format.h"
-#include "llvm/Support/JSON.h"
 
 using namespace mlir;
 using namespace mpt;
-namespace json = llvm::json;
-
-std::string mpt::hashText(StringRef bytes) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (unsigned char byte : bytes)
-    hash = (hash ^ byte) * 0x100000001b3ull;
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::format_hex_no_prefix(hash, 16);
-  return text;
-}
 
 namespace {
 
-/// The name of an element type in manifests.
-StringRef dtypeName(Type type) {
-  if (type.isF32())
-    return "f32";
-  if (type.isBF16())
-    return "bf16";
-  if (isa<Float8E4M3FNType>(type))
-    return "f8E4M3FN";
-  if (isa<Float8E5M2Type>(type))
-    return "f8E5M2";
-  switch (type.getIntOrFloatBitWidth()) {
-  case 1:
-    return "i1";
-  case 8:
-    return "i8";
-  case 32:
-    return "i32";
-  default:
-    return "i64";
-  }
-}
-
-struct Writer {
-  const StepPlan &plan;
-  json::OStream json;
+struct Writer : ManifestWriter {
   llvm::StringMap<int64_t> tasks;
 
-  Writer(const StepPlan &plan, llvm::raw_ostream &os)
-      : plan(plan), json(os, 1) {}
+  using ManifestWriter::ManifestWriter;
 
-  void typed(RankedTensorType type) {
-    json.attribute("dtype", dtypeName(type.getElementType()));
-    json.attributeArray("shape", [&] {
-      for (int64_t size : type.getShape())
-        json.value(size);
-    });
-  }
   void access(StringRef key, StepPlan::Access access) {
     json.attributeArray(key, [&] { accessValues(access); });
   }
-  void accessValues(StepPlan::Access access) {
-    json.value(access.buffer);
-    json.value(access.offset);
-  }
-  void arguments();
-  void results();
   void buffers();
   LogicalResult launches();
   LogicalResult kernel(const StepPlan::Launch &launch);
@@ -81,41 +32,6 @@ struct Writer {
   void scatter(const StepPlan::Launch &launch);
   void operand(StringRef key, const ProductView &view, StepPlan::Access access);
 };
-
-/// Moments and corrections start at zero, parameters in a file; what the caller
-/// binds has no initial value.
-void Writer::arguments() {
-  for (const StepPlan::Argument &argument : plan.arguments)
-    json.object([&] {
-      json.attribute("name", argument.name);
-      json.attribute("kind", stringifyKind(argument.kind));
-      typed(argument.type);
-      json.attribute("buffer", argument.buffer);
-      if (argument.kind == Kind::Parameter)
-        json.attribute("init", "file");
-      else if (argument.kind == Kind::OptimizerState)
-        json.attribute("init", "zero");
-      if (argument.range)
-        json.attributeArray("range", [&] {
-          json.value(argument.range->first);
-          json.value(argument.range->second);
-        });
-      if (argument.ignoreIndex)
-        json.attribute("ignore_index", *argument.ignoreIndex);
-    });
-}
-
-void Writer::results() {
-  for (const StepPlan::Result &result : plan.results) {
-    if (result.alias)
-      continue;
-    json.object([&] {
-      json.attribute("name", result.name);
-      typed(result.type);
-      json.attribute("buffer", result.access.buffer);
-    });
-  }
-}
 
 void Writer::buffers() {
   for (const StepPlan::Buffer &buffer : plan.buffers)
@@ -171,10 +87,7 @@ void Writer::operand(StringRef key, const ProductView &view,
     json.attribute("offset", access.offset / 4);
     json.attribute("rows", view.rows);
     json.attribute("columns", view.columns);
-    json.attributeArray("batch", [&] {
-      json.value(view.batch[0]);
-      json.value(view.batch[1]);
-    });
+    batch(view.batch);
   });
 }
 
@@ -187,10 +100,7 @@ void Writer::product(const StepPlan::Launch &launch) {
   json.attribute("m", views.m);
   json.attribute("n", views.n);
   json.attribute("k", views.k);
-  json.attributeArray("batch", [&] {
-    json.value(views.batch[0]);
-    json.value(views.batch[1]);
-  });
+  batch(views.batch);
   operand("lhs", views.lhs, launch.accesses[0]);
   operand("rhs", views.rhs, launch.accesses[1]);
   operand("result", views.result, launch.accesses[2]);
@@ -203,7 +113,8 @@ void Writer::scatter(const StepPlan::Launch &launch) {
   json.attribute("rows", op.getIds().getType().getNumElements());
   json.attribute("columns", op.getInit().getType().getDimSize(1));
   json.attribute("table", op.getInit().getType().getDimSize(0));
-  json.attribute("id_dtype", dtypeName(op.getIds().getType().getElementType()));
+  json.attribute("id_dtype",
+                 getDtypeName(op.getIds().getType().getElementType()));
   access("init", launch.accesses[0]);
   access("ids", launch.accesses[1]);
   access("updates", launch.accesses[2]);
@@ -255,7 +166,7 @@ LogicalResult Writer::launches() {
 LogicalResult mpt::writeManifest(const StepPlan &plan, const ManifestInfo &info,
                                  llvm::raw_ostream &os) {
   Writer writer(plan, os);
-  json::OStream &json = writer.json;
+  llvm::json::OStream &json = writer.json;
   LogicalResult status = success();
   json.object([&] {
     json.attribute("format", "mpt-package");
@@ -272,8 +183,7 @@ LogicalResult mpt::writeManifest(const StepPlan &plan, const ManifestInfo &info,
           json.value(feature);
       });
     });
-    json.attributeArray("arguments", [&] { writer.arguments(); });
-    json.attributeArray("results", [&] { writer.results(); });
+    writer.signature();
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { status = writer.launches(); });

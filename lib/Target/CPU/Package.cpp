@@ -14,6 +14,7 @@
 #include "mpt/Support/OutputDirectory.h"
 #include "mpt/Target/CPU/CPUTarget.h"
 #include "mpt/Target/CPU/Manifest.h"
+#include "mpt/Target/Package/ManifestWriter.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 
@@ -64,7 +65,7 @@ LogicalResult mpt::writeCPUPackage(ModuleOp module,
 
   ManifestInfo info;
   info.engine = options.engine;
-  auto hash = module->getAttrOfType<StringAttr>("mpt.graph_hash");
+  auto hash = module->getAttrOfType<StringAttr>(kGraphHashAttr);
   info.graphHash = hash ? hash.getValue().str() : std::string(16, '0');
   CPUTargetOptions target;
   target.cpu = options.cpu;

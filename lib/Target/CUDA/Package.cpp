@@ -14,8 +14,8 @@
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Support/OutputDirectory.h"
+#include "mpt/Target/Package/ManifestWriter.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/Format.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -36,16 +36,6 @@ void mpt::registerCUDAPipeline() {
                              "from a training step to kernels and products for "
                              "the CUDA back end",
                              buildCUDAPipeline);
-}
-
-/// FNV-1a 64 as 16 hex digits, the hash of docs/package.md.
-static std::string hashText(StringRef bytes) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (unsigned char byte : bytes)
-    hash = (hash ^ byte) * 0x100000001b3ull;
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::format_hex_no_prefix(hash, 16);
-  return text;
 }
 
 static LogicalResult writeFile(Location loc, StringRef path, StringRef text) {

@@ -22,9 +22,6 @@ struct ManifestInfo {
   std::vector<std::string> cpuFeatures;
 };
 
-/// FNV-1a 64 as 16 hex digits, the hash of docs/package.md.
-std::string hashText(llvm::StringRef bytes);
-
 /// Writes the plan as JSON. Fails, naming the argument or launch, where the
 /// plan holds what a CPU package cannot express.
 mlir::LogicalResult writeManifest(const StepPlan &plan,

@@ -1,0 +1,47 @@
+//===- ManifestWriter.h - what the manifests of all targets share ---------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// Arguments, results, types and hashes as docs/package.md writes them; targets
+// derive their writers from it and add buffers and launches.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MPT_TARGET_PACKAGE_MANIFESTWRITER_H
+#define MPT_TARGET_PACKAGE_MANIFESTWRITER_H
+
+#include "mpt/Dialect/MPT/Analysis/StepPlan.h"
+#include "llvm/Support/JSON.h"
+
+namespace mpt {
+
+/// FNV-1a 64 as 16 hex digits, the hash of docs/package.md.
+std::string hashText(llvm::StringRef bytes);
+
+/// The name of an element type in manifests.
+llvm::StringRef getDtypeName(mlir::Type type);
+
+/// Writes the parts of a step plan that no target changes.
+struct ManifestWriter {
+  const StepPlan &plan;
+  llvm::json::OStream json;
+
+  ManifestWriter(const StepPlan &plan, llvm::raw_ostream &os)
+      : plan(plan), json(os, 1) {}
+
+  /// dtype and shape, as attributes of the open object.
+  void typed(mlir::RankedTensorType type);
+  /// buffer and offset, as values of the open array.
+  void accessValues(StepPlan::Access access);
+  /// The two batch strides or sizes.
+  void batch(const int64_t (&values)[2]);
+  /// The arrays `arguments` and `results`.
+  void signature();
+
+private:
+  void argument(const StepPlan::Argument &argument);
+};
+
+} // namespace mpt
+
+#endif // MPT_TARGET_PACKAGE_MANIFESTWRITER_H
