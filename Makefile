@@ -23,6 +23,8 @@ JOBS ?= $(shell nproc)
 VENV := build/venv
 PYTHON ?= $(VENV)/bin/python
 LIT = $(PYTHON) -c 'from lit.main import main; main()'
+# OpenBLAS picks its kernels for the CPU that it runs on.
+unexport OPENBLAS_CORETYPE
 export MPT_BIN := $(CURDIR)/build/bin
 export PYTHONPATH := $(CURDIR)/python$(if $(PYTHONPATH),:$(PYTHONPATH))
 

@@ -210,6 +210,8 @@ class Worker:
         if contender == "mpt":
             command += ["--package-dir", str(packages(args)[model])]
         environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads), TORCH_LOGS="-all")
+        # OpenBLAS picks its kernels for this CPU, as it does where nobody pinned them.
+        environment.pop("OPENBLAS_CORETYPE", None)
         self.log = open(out / f"worker_{model}_{contender}.log", "w")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment
