@@ -2,7 +2,7 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Reading and extending the function ABI of docs/dialect.md: argument names and
+// Reading and extending the function ABI (MPTBase.td): argument names and
 // kinds live in argument attributes.
 //
 //===----------------------------------------------------------------------===//
