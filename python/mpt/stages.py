@@ -1,7 +1,8 @@
 # Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 """The compiler's stages as Python functions: each runs one C++ tool on files.
 
-What a tool says on stderr is the message: it is passed on unchanged.
+What a tool says on stderr is the message: it is passed on, with the line of IR that it
+quotes shortened (a step's signature is thousands of characters long).
 """
 
 from __future__ import annotations
@@ -39,16 +40,23 @@ def find_tool(name: str) -> Path:
     raise StageError(f"{name}: not found in {searched}; build it (make build) or set MPT_BIN")
 
 
+def shorten(text: str, width: int = 240) -> str:
+    """Return `text` with lines of quoted IR, which start with a blank, cut to `width`."""
+    lines = text.split("\n")
+    cut = (line[:width] + " ..." if line[:1].isspace() and len(line) > width else line for line in lines)
+    return "\n".join(cut)
+
+
 def run_tool(name: str, arguments: Sequence[str | os.PathLike[str]]) -> None:
     """Run a tool; its warnings go to our stderr. Raises StageError with its stderr if it fails."""
     command = [str(find_tool(name)), *(str(argument) for argument in arguments)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    said = shorten(done.stderr)
     if done.returncode:
-        message = done.stderr.rstrip("\n")
+        message = said.rstrip("\n")
         ending = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
         raise StageError(message if done.returncode == 1 and message else f"{message}\n{name}: {ending}".lstrip())
-    if done.stderr:
-        sys.stderr.write(done.stderr)
+    sys.stderr.write(said)
 
 
 def import_model(

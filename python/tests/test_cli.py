@@ -94,3 +94,12 @@ def test_staged_keeps_the_old_output_on_failure(tmp_path):
         inner.write_text("half")
         raise KeyError
     assert target.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_quoted_ir_is_shortened_and_messages_are_not():
+    from mpt import stages
+
+    quoted = "  func.func @step(" + "%arg: tensor<f32>, " * 1000
+    message = "step.mlir:1:1: error: " + "x" * 1000
+    shown = stages.shorten(f"{message}\n{quoted}\n  ^\n").split("\n")
+    assert shown[0] == message and len(shown[1]) < 250 and shown[1].endswith(" ...") and shown[2] == "  ^"
