@@ -96,6 +96,25 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op,
   return success();
 }
 
+/// That no two results update one argument. Called for every result with an
+/// alias, it looks at all of them for the first one only: steps have thousands.
+static LogicalResult verifyAliasesOnce(func::FuncOp func, unsigned index) {
+  for (unsigned other = 0; other < index; ++other)
+    if (func.getResultAttr(other, kAliasAttr))
+      return success();
+  DenseMap<Attribute, unsigned> updatedBy;
+  for (unsigned result = index; result < func.getNumResults(); ++result) {
+    auto alias = func.getResultAttrOfType<IntegerAttr>(result, kAliasAttr);
+    if (!alias)
+      continue; // its own check reports what is no integer
+    auto [it, isNew] = updatedBy.try_emplace(alias, result);
+    if (!isNew)
+      return func.emitOpError() << "results " << it->second << " and " << result
+                                << " both update argument " << alias.getInt();
+  }
+  return success();
+}
+
 LogicalResult MPTDialect::verifyRegionResultAttribute(
     Operation *op, unsigned region, unsigned index, NamedAttribute attribute) {
   if (attribute.getName() == kNameAttr &&
@@ -120,11 +139,7 @@ LogicalResult MPTDialect::verifyRegionResultAttribute(
            << "result " << index << " of type " << func.getResultTypes()[index]
            << " cannot update argument " << argument << " of type "
            << func.getArgumentTypes()[argument];
-  for (unsigned other = 0; other < index; ++other)
-    if (func.getResultAttr(other, kAliasAttr) == alias)
-      return op->emitOpError() << "results " << other << " and " << index
-                               << " both update argument " << argument;
-  return success();
+  return verifyAliasesOnce(func, index);
 }
 
 //===----------------------------------------------------------------------===//
