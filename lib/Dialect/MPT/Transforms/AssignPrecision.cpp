@@ -30,24 +30,18 @@ namespace {
 // What the rules see in the graph
 //===----------------------------------------------------------------------===//
 
-/// Operands that come from `producer`, through views and `transparent` ops,
+template <typename Op> bool isOp(Operation *op) { return isa<Op>(op); }
+
+/// Operands that come from a `producer`, through views and `transparent` ops,
 /// stay high.
 struct HeldHighRule {
-  StringLiteral producer;
-  ArrayRef<StringLiteral> transparent;
+  bool (*producer)(Operation *);
+  bool (*transparent)(Operation *);
   StringLiteral reason;
 };
-constexpr StringLiteral kDropout[] = {"mpt.dropout"};
 const HeldHighRule kHeldHigh[] = {
-    {"mpt.softmax", kDropout, "attention probabilities stay BF16"},
+    {isOp<SoftmaxOp>, isOp<DropoutOp>, "attention probabilities stay BF16"},
 };
-/// The op whose first operand the loss head computes, and what may lie between.
-constexpr StringLiteral kLoss = "mpt.cross_entropy";
-constexpr StringLiteral kBias = "mpt.add";
-
-bool isNamed(Operation *op, StringRef name) {
-  return op->getName().getStringRef() == name;
-}
 
 /// The value that `value` is a view of.
 Value viewed(Value value) {
@@ -75,10 +69,9 @@ StringRef heldHigh(Value operand) {
   for (const HeldHighRule &rule : kHeldHigh) {
     Value value = viewed(operand);
     while (Operation *op = value.getDefiningOp()) {
-      if (isNamed(op, rule.producer))
+      if (rule.producer(op))
         return rule.reason;
-      if (llvm::none_of(rule.transparent,
-                        [&](StringRef name) { return isNamed(op, name); }))
+      if (!rule.transparent(op))
         break;
       value = viewed(op->getOperand(0));
     }
@@ -104,8 +97,8 @@ Layers::Layers(Block &block) {
         getParameter(product.getLhsOperand().get()).has_value() !=
             getParameter(product.getRhsOperand().get()).has_value())
       linear[getStableName(&op)] = product;
-    if (isNamed(&op, kLoss))
-      markHeads(op.getOperand(0));
+    if (auto loss = dyn_cast<CrossEntropyOp>(op))
+      markHeads(loss.getLogits());
   }
 }
 
@@ -116,7 +109,7 @@ void Layers::markHeads(Value logits) {
     return;
   if (isa<ProductOpInterface>(op))
     heads.insert(getStableName(op));
-  else if (isNamed(op, kBias))
+  else if (isa<AddOp>(op)) // a bias
     for (Value operand : op->getOperands())
       markHeads(operand);
 }
