@@ -134,7 +134,7 @@ CHANGES = {
     "no table": (lambda m: m.pop("gradients"), "no gradients: .* rebuild it"),
     "empty table": (lambda m: m.update(gradients=[]), "no gradients: .* rebuild it"),
     "no written": (lambda m: m["launches"][2].pop("written"), "kernel 'loss' writes; rebuild"),
-    "updated weight": (move_update_first, "the result 'loss' depends on launch 'update'"),
+    "updated weight": (move_update_first, "'head.weight' depends on launch 'update'"),
 }
 
 
@@ -153,7 +153,11 @@ BAD_TABLES = {
     "twice": ({"parameter": "embed.weight"}, "a parameter that no other gradient has"),
     "buffer": ({"buffer": 99}, "a buffer index below"),
     "alignment": ({"offset": 2}, "a multiple of 4"),
-    "reach": ({"offset": 4}, "gradient of 'head.weight' needs 3840 bytes at offset 4, .* has 3840"),
+    "stride": ({"strides": [1]}, r"one stride for each dim of 24x40"),
+    "stride sign": ({"strides": [-1, 1]}, "an integer of at least 0"),
+    "stride reach": ({"strides": [1, 25]}, r"'head.weight' \(24x40\) at offset 0 reaches beyond"),
+    "stride size": ({"strides": [2**62, 2**62]}, "reaches beyond"),
+    "reach": ({"offset": 4}, r"'head.weight' \(24x40\) at offset 4 reaches beyond the 3840 bytes"),
 }
 
 
@@ -162,6 +166,15 @@ def test_bad_table(changed, what):
     change, message = BAD_TABLES[what]
     with pytest.raises(Error, match=message):
         changed(lambda manifest: manifest["gradients"][0].update(change))
+
+
+def test_strides(built, changed):
+    """Read with other strides, the same bytes are the transpose."""
+    with Package(built) as package:
+        plain = package.gradient(tiny.batch())[1]["head.weight"]
+    with changed(lambda m: m["gradients"][0].update(strides=[1, tiny.WIDTH])) as package:
+        found = package.gradient(tiny.batch())[1]["head.weight"]
+    np.testing.assert_array_equal(found, plain.reshape(tiny.OUT, tiny.WIDTH).T)
 
 
 def test_bad_written(changed):
@@ -249,12 +262,10 @@ def test_dropout_follows_rng_step(steps, store):
 
 
 def test_cheap_gradients_are_stored(tmp_path):
-    """A gradient that fusion could compute again inside the update lies in memory all the same.
-
-    One that is a transposed view does, too; a parameter that the loss does not depend on has none.
-    """
+    """A gradient that fusion could compute again inside the update lies in memory all the same;
+    one that its product wrote transposed comes out dense."""
     g = Graph()
-    p, q, _ = g.parameter((3, 5)), g.parameter((7, 2)), g.parameter((4,))
+    p, q = g.parameter((3, 5)), g.parameter((7, 2))
     half = g.op("mul", [g.op("mul", [p, p], lambda a, b: a * b), g.constant(0.5)], lambda a, b: a * b)
     g.losses.append(g.reshape(g.sum(half), []))
     flipped = g.op("transpose", [q], lambda t: t.T, "permutation = array<i64: 1, 0>")
@@ -263,6 +274,8 @@ def test_cheap_gradients_are_stored(tmp_path):
     expected = g.torch_gradients()
     with g.build(tmp_path) as package:
         found = package.gradient(g.batch)[1]
-        assert set(found) == {"p0", "p1"} and not expected["p2"].any()
+        manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())
+        assert manifest["gradients"][1]["strides"] == [1, 7]
+        assert set(found) == {"p0", "p1"}
         for name, value in found.items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
