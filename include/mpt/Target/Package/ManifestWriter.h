@@ -37,9 +37,15 @@ struct ManifestWriter {
   void batch(const int64_t (&values)[2]);
   /// The arrays `arguments` and `results`.
   void signature();
+  /// The array `gradients`: for each parameter that the step trains, where its
+  /// gradient lies after the backward pass. A gradient that no launch stores
+  /// (a constant, or computed again inside the update) is not in it.
+  void gradients();
 
 private:
   void argument(const StepPlan::Argument &argument);
+  void gradientsOfUpdates(const StepPlan::Launch &launch);
+  void gradient(llvm::StringRef parameter, StepPlan::Access access);
 };
 
 } // namespace mpt
