@@ -2,17 +2,21 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Collects what Measurer says of every product, batch by batch and point by
-// point, and writes it as metrics.json. One value per batch is kept for each
-// metric, so that its mean comes with its spread.
+// Runs forward and backward passes of an open package without updating it, and
+// measures what they compute: every product where its operands are alive, every
+// parameter's gradient by a sketch, and with probes once more the gradient when
+// some products are rounded.
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MPT_METRICS_PROFILER_H
-#define MPT_METRICS_PROFILER_H
+#ifndef MPT_LIB_METRICS_PROFILER_H
+#define MPT_LIB_METRICS_PROFILER_H
 
-#include "mpt/Metrics/Metrics.h"
+#include "Package.h"
+#include "ProfileData.h"
+#include "mpt/Metrics/RoundedProduct.h"
 
+#include <exception>
 #include <map>
 
 namespace mpt::metrics {
@@ -21,86 +25,103 @@ struct ProfilerOptions {
   Sampling sampling;
   int threads = 1;
   bool stopOnNonfinite = false;
-  std::vector<Candidate> candidates; // empty: by role
+  std::string candidates; // for every product; empty: by its gradient side
+  std::string probes;     // as parseProbes takes them; empty: none
+  size_t batches = 1;     // most at a point
+  /// Coordinates of every sketch; 0: as many as memory allows (docs/metrics.md).
+  size_t sketch = 0;
 };
 
-/// One operand over the batches of a point.
-struct OperandSeries {
-  std::vector<double> amax;
-  double minNonzero = 0; // 0: all zero so far
-  uint64_t elements = 0, zeros = 0, nonfinite = 0;
-  std::array<uint64_t, 255> exponents{};
+/// Probes from text such as "dgrad i8*i8;wgrad@3 i8*i8[stochastic];whole
+/// bf16*bf16": a role or `whole`, a layer where one is meant, a candidate whose
+/// second format is the gradient's. A product without a gradient operand takes
+/// the first format for both. A probe that changes nothing that one before it
+/// does not change in the same way is left out. Throws rt::Failure.
+std::vector<ProbeModel> parseProbes(std::string_view text,
+                                    const StepModel &model);
 
-  void add(const OperandStatistics &batch);
-};
-
-/// One candidate over the batches of a point: one value per batch.
-struct CandidateSeries {
-  std::vector<double> beMedian, beP99, beMax, sqnrDb, cosine;
-  std::vector<double> flushed[2], saturated[2];
-
-  void add(const CandidateMetrics &batch);
-};
-
-struct PointSeries {
-  size_t batches = 0;
-  OperandSeries lhs, rhs;
-  std::vector<double> excluded;
-  std::vector<CandidateSeries> candidates;
-};
-
-struct ProductSeries {
-  std::string name, role;
-  int64_t m = 0, n = 0, k = 0, batch = 1;
-  std::vector<Candidate> candidates;
-  std::vector<PointSeries> points; // as Profiler's
-};
-
-/// A point of training at which batches were measured.
-struct Point {
-  int64_t step = 0;
-  size_t batches = 0;
+/// Sketches of one point, by batch.
+struct PointSketches {
+  using Batches = std::vector<std::vector<float>>;
+  std::vector<Batches> gradients; // by gradient of the package
+  struct Product {
+    Batches result;
+    std::vector<Batches> errors; // by candidate
+  };
+  std::map<size_t, Product> products; // wgrad ones
+  struct Probe {
+    Batches errors; // of all gradients together
+    std::vector<double> relVar, lossChange;
+  };
+  std::vector<Probe> probes;
 };
 
 class Profiler {
 public:
-  Profiler(ProfilerOptions options, std::string graphHash, std::string engine);
+  /// Throws rt::Failure on a package without gradients or products. The package
+  /// must outlive the profiler, whose observer replaces its own while it runs.
+  Profiler(rt::Package &package, ProfilerOptions options);
 
+  /// `step`: steps taken before; points come in ascending order.
   void beginPoint(int64_t step);
-  /// Measures one product of the current batch. Throws rt::Failure.
-  void observe(const mpt_product_view &product);
+  /// Measures the batch that is set as inputs.
+  void measure(int64_t rngStep);
+  size_t probeCount() const { return data.probes.size(); }
+  /// Runs the batch that has just been measured again, rounded.
+  void probe(size_t index, int64_t rngStep);
   void endBatch();
-  void discardBatch() { pending.clear(); }
+  void discardBatch();
+  /// Makes what takes all batches of the point.
+  void endPoint();
 
-  /// metrics.json as text.
-  std::string text(bool complete) const;
-  void write(const std::string &path, bool complete) const;
-  /// The entry of the first product.
-  std::string productText() const;
+  /// Whether there is something to write, and no point is open.
+  bool isReady() const { return !isOpen && !data.points.empty(); }
+  std::string text(bool complete) const {
+    return metricsText(model, data, complete);
+  }
 
 private:
+  /// What the batch that is running has given.
   struct Pending {
-    ProductSeries *series;
-    ProductMetrics metrics;
+    bool isMeasured = false;
+    double loss = 0;
+    std::vector<std::optional<OperandStatistics>> tensors;
+    std::map<size_t, ProductMetrics> products;
+    std::vector<std::vector<float>> gradients;
+    struct Probe {
+      std::vector<float> errors;
+      double relVar = kNoValue, lossChange = kNoValue;
+    };
+    std::map<size_t, Probe> probes;
   };
-  ProductSeries &seriesOf(const mpt_product_view &product);
 
+  void chooseSketches();
+  void observe(const mpt_product_view &seen);
+  void measureProduct(size_t index);
+  const OperandStatistics &scan(size_t tensor);
+  mpt_product_view viewOf(const ProductModel &product) const;
+  Draw drawOf(const ProductModel &product) const;
+  const std::vector<double> &amaxHistory(size_t tensor) const;
+  void refuse(const TensorModel &tensor, const OperandStatistics &s) const;
+  double loss() const;
+  std::vector<std::vector<float>> sketchGradients() const;
+  PointData &point() { return data.points.back(); }
+
+  rt::Package &package;
   ProfilerOptions options;
-  std::string graphHash, engine;
+  StepModel model;
   Measurer measurer;
-  std::vector<Point> points;
-  std::map<int64_t, ProductSeries> products; // by launch: in the step's order
-  std::vector<Pending> pending;              // of the batch that is running
+  RoundedProduct rounder;
+  std::vector<std::vector<size_t>> reached; // gradients, by product; of dgrad
+  size_t gradientSketch = 0, errorSketch = 0;
+  ProfileData data;
+  Pending pending;
+  std::vector<std::optional<OperandStatistics>> parameters; // by tensor
+  PointSketches sketches;
+  bool isOpen = false; // a point
+  std::exception_ptr failure; // inside the observer
 };
-
-/// Mean over batches, its standard deviation (n - 1), and the bootstrap 95 %
-/// interval of the mean. Batches without a value (NaN) are left out; all are
-/// NaN if none has one.
-struct Summary {
-  double mean, std, low, high;
-};
-Summary summarize(const std::vector<double> &values);
 
 } // namespace mpt::metrics
 
-#endif // MPT_METRICS_PROFILER_H
+#endif // MPT_LIB_METRICS_PROFILER_H
