@@ -144,8 +144,7 @@ void GradientPlanner::require(const std::string &what, int64_t buffer) const {
   if (missing[buffer] != kNone)
     fail(MPT_ERROR_UNSUPPORTED, what, " depends on launch '",
          name(missing[buffer]),
-         "', which writes an argument and must not run in a gradient; build "
-         "the package from an unassigned step");
+         "', which writes an argument and must not run in a gradient");
   if (overwritten[buffer] != kNone)
     fail(MPT_ERROR_UNSUPPORTED, what, " is overwritten by launch '",
          name(overwritten[buffer]), "' before the launches end");

@@ -10,8 +10,6 @@
 
 #include "Package.h"
 
-#include <cstring>
-
 namespace mpt::rt {
 
 const GradientPlan &Package::gradientPlan() {
@@ -45,7 +43,30 @@ void Package::runGradient(int64_t rngStep) {
   for (size_t i = 0; i != bound.size(); ++i)
     if (plan.runs[i])
       runLaunch(i);
+  gatherGradients();
   guard.finished = true;
+}
+
+/// Copies what lies with strides (the product wrote it transposed, say).
+void Package::gatherGradients() {
+  for (size_t i = 0; i != description.gradients.size(); ++i) {
+    const Gradient &gradient = description.gradients[i];
+    if (gradient.strides.empty())
+      continue;
+    const Shape &shape = description.arguments[gradient.parameter].shape;
+    std::vector<float> &dense = gathered[i];
+    dense.resize(
+        static_cast<size_t>(description.arguments[gradient.parameter].bytes) /
+        sizeof(float));
+    const auto *from = reinterpret_cast<const float *>(address(gradient.place));
+    for (size_t e = 0; e != dense.size(); ++e) {
+      auto rest = static_cast<int64_t>(e);
+      int64_t at = 0;
+      for (size_t d = shape.size(); d-- != 0; rest /= shape[d])
+        at += rest % shape[d] * gradient.strides[d];
+      dense[e] = from[at];
+    }
+  }
 }
 
 const float *Package::gradient(size_t index) const {
@@ -54,6 +75,8 @@ const float *Package::gradient(size_t index) const {
     fail(MPT_ERROR_STATE, "the gradient of '",
          description.arguments[gradient.parameter].name,
          "' is not there: the last run was no gradient, or it failed");
+  if (!gradient.strides.empty())
+    return gathered.at(index).data();
   return reinterpret_cast<const float *>(address(gradient.place));
 }
 

@@ -491,12 +491,25 @@ void Parser::parseGradients() {
     gradient.place.offset = json.at("offset").integer(0);
     if (gradient.place.offset % 4 != 0)
       json.at("offset").expected("a multiple of 4");
+    // Bytes from the first element to the end of the last one.
+    __int128 span = it->bytes;
+    if (json.has("strides")) {
+      JsonCursor strides = json.at("strides");
+      if (strides.size() != it->shape.size())
+        strides.expected("one stride for each dim of " + toString(it->shape));
+      __int128 last = 0;
+      for (size_t d = 0; d != it->shape.size(); ++d) {
+        gradient.strides.push_back(strides.at(d).integer(0));
+        last += static_cast<__int128>(it->shape[d] - 1) * gradient.strides[d];
+      }
+      span = it->bytes == 0 ? 0 : (last + 1) * 4;
+    }
     int64_t available = manifest.buffers[gradient.place.buffer].bytes;
-    if (gradient.place.offset > available ||
-        it->bytes > available - gradient.place.offset)
+    if (gradient.place.offset + span > available)
       fail(MPT_ERROR_FORMAT, json.location(), ": the gradient of '", name,
-           "' needs ", it->bytes, " bytes at offset ", gradient.place.offset,
-           ", but buffer ", gradient.place.buffer, " has ", available);
+           "' (", toString(it->shape), ") at offset ", gradient.place.offset,
+           " reaches beyond the ", available, " bytes of buffer ",
+           gradient.place.buffer);
     manifest.gradients.push_back(gradient);
   }
 }

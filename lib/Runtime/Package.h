@@ -123,6 +123,7 @@ private:
   std::optional<int64_t> rngStep() const;
   void setRngStep(int64_t step);
   void runLaunch(size_t index);
+  void gatherGradients();
   void run(const BoundLaunch &launch);
   void scatterAdd(const BoundLaunch &launch);
   void observe(const BoundLaunch &launch, int64_t index);
@@ -142,6 +143,8 @@ private:
   void *observerUser = nullptr;
   ProductRunner productRunner;
   std::optional<GradientPlan> plannedGradient;
+  /// Dense copies of gradients that lie with strides, by index.
+  std::unordered_map<size_t, std::vector<float>> gathered;
   bool profiling = false;
   bool stepping = false;
   bool damaged = false;      // a step failed halfway

@@ -97,27 +97,28 @@ findGradientResult(const StepPlan &plan, const StepPlan::Result &result) {
   return it == plan.arguments.end() ? nullptr : it;
 }
 
-/// The argument of `function` that `value` is, seen through dense views, and
-/// the view's offset in bytes.
-static std::optional<std::pair<BlockArgument, int64_t>>
-getDenseArgument(Value value) {
-  auto view = getStorageView(value);
-  if (!view || !view->layout.isContiguous())
-    return std::nullopt;
-  auto argument = dyn_cast<BlockArgument>(view->root);
-  if (!argument)
-    return std::nullopt;
-  int64_t bytes =
-      getElementBytes(cast<RankedTensorType>(value.getType()).getElementType());
-  return std::pair(argument, view->layout.offset * bytes);
-}
-
-void ManifestWriter::gradient(StringRef parameter, StepPlan::Access access) {
+/// The layout's offset counts, besides the access's.
+void ManifestWriter::gradient(StringRef parameter, StepPlan::Access access,
+                              const Layout &layout) {
   json.object([&] {
     json.attribute("parameter", parameter);
     json.attribute("buffer", access.buffer);
-    json.attribute("offset", access.offset);
+    json.attribute("offset", access.offset + 4 * layout.offset); // f32
+    if (!layout.isContiguous())
+      json.attributeArray("strides", [&] {
+        for (int64_t stride : layout.strides)
+          json.value(stride);
+      });
   });
+}
+
+/// `value` as a view of an argument of its function.
+static std::optional<std::pair<unsigned, Layout>> getArgumentView(Value value) {
+  auto view = getStorageView(value);
+  auto argument = view ? dyn_cast<BlockArgument>(view->root) : BlockArgument();
+  if (!argument)
+    return std::nullopt;
+  return std::pair(argument.getArgNumber(), view->layout);
 }
 
 /// An update reads parameter and gradient; which of the step's values they are,
@@ -127,18 +128,17 @@ void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
   auto kernel = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
       call, call.getCalleeAttr());
   kernel.walk([&](AdamWOp update) {
-    auto parameter = getDenseArgument(update.getParam());
-    auto grad = getDenseArgument(update.getGrad());
+    auto parameter = getArgumentView(update.getParam());
+    auto grad = getArgumentView(update.getGrad());
     if (!parameter || !grad)
       return;
-    auto bound =
-        getDenseArgument(call.getOperand(parameter->first.getArgNumber()));
-    auto source = getStorageView(call.getOperand(grad->first.getArgNumber()));
+    // What the call passes: kernels see it dense, from the access's offset on.
+    auto bound = getArgumentView(call.getOperand(parameter->first));
+    auto source = getStorageView(call.getOperand(grad->first));
     if (!bound || !source || !source->layout.isContiguous())
       return;
-    StepPlan::Access access = launch.accesses[grad->first.getArgNumber()];
-    access.offset += grad->second;
-    gradient(plan.arguments[bound->first.getArgNumber()].name, access);
+    gradient(plan.arguments[bound->first].name, launch.accesses[grad->first],
+             grad->second);
   });
 }
 
@@ -146,7 +146,8 @@ void ManifestWriter::gradients() {
   json.attributeArray("gradients", [&] {
     for (const StepPlan::Result &result : plan.results)
       if (findGradientResult(plan, result))
-        gradient(result.name, result.access);
+        gradient(result.name, result.access,
+                 Layout::contiguous(result.type.getShape()));
     for (const StepPlan::Launch &launch : plan.launches)
       if (launch.kind == StepPlan::LaunchKind::Kernel)
         gradientsOfUpdates(launch);

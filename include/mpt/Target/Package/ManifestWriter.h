@@ -38,14 +38,15 @@ struct ManifestWriter {
   /// The arrays `arguments` and `results`.
   void signature();
   /// The array `gradients`: for each parameter that the step trains, where its
-  /// gradient lies after the backward pass. A gradient that no launch stores
-  /// (a constant, or computed again inside the update) is not in it.
+  /// gradient lies after the backward pass, with strides in elements unless it
+  /// is dense. A constant gradient, which no launch stores, is not in it.
   void gradients();
 
 private:
   void argument(const StepPlan::Argument &argument);
   void gradientsOfUpdates(const StepPlan::Launch &launch);
-  void gradient(llvm::StringRef parameter, StepPlan::Access access);
+  void gradient(llvm::StringRef parameter, StepPlan::Access access,
+                const Layout &layout);
 };
 
 } // namespace mpt
