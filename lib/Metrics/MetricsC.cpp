@@ -52,7 +52,8 @@ static metrics::ProfilerOptions optionsOf(const mpt_profiler_options *given) {
   options.threads = given->threads ? given->threads : rt::availableCpus();
   options.stopOnNonfinite = given->stop_on_nonfinite != 0;
   if (given->candidates)
-    options.candidates = metrics::parseCandidates(given->candidates);
+    options.candidates = metrics::parseCandidates(given->candidates,
+                                                  metrics::GradientSide::None);
   return options;
 }
 

@@ -65,9 +65,11 @@ ProductSeries &Profiler::seriesOf(const mpt_product_view &p) {
     series.n = p.n;
     series.k = p.k;
     series.batch = p.batch[0] * p.batch[1];
-    series.candidates = options.candidates.empty()
-                            ? defaultCandidates(series.role)
-                            : options.candidates;
+    series.candidates =
+        options.candidates.empty()
+            ? defaultCandidates(series.role == "fprop" ? GradientSide::None
+                                                       : GradientSide::Rhs)
+            : options.candidates;
     series.points.resize(points.size());
   }
   return series;
@@ -93,7 +95,11 @@ void Profiler::observe(const mpt_product_view &product) {
   Draw draw{num::nameId(series.role, num::nameId(series.name)),
             static_cast<uint32_t>(point.step),
             static_cast<uint32_t>(point.batches)};
-  ProductMetrics metrics = measurer.measure(product, series.candidates, draw);
+  Request request;
+  request.product = product;
+  request.draw = draw;
+  request.candidates = series.candidates;
+  ProductMetrics metrics = measurer.measure(request);
   if (options.stopOnNonfinite) {
     refuseOperand(product, "lhs", metrics.lhs, point);
     refuseOperand(product, "rhs", metrics.rhs, point);
