@@ -90,7 +90,7 @@ class Candidate:
         high = self.metrics.get(metric)
         if high is None:
             return None
-        return max(0.0, high - self.metrics.get(f"{metric}_spread", 0.0)), high
+        return high - self.metrics.get(f"{metric}_spread", 0.0), high
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+"""Commands of mptc that look at assignments: explain, diff, what-if, report, verify."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mpt import stages
+from mpt.console import console
+
+
+def show(parts: Iterable[object]) -> None:
+    """Print sentences and tables to the terminal, or 160 columns wide to a file."""
+    from rich.console import Console
+
+    target = console if console.is_terminal else Console(width=160)
+    for part in parts:
+        if isinstance(part, str):
+            target.print(part, markup=False, highlight=False, soft_wrap=True)
+        else:
+            target.print(part)
+
+
+def run_explain(args: argparse.Namespace) -> None:
+    """Say what was chosen for a product, why, and what the alternatives are; or sum it all up."""
+    from mpt import decisions, explain
+
+    record = decisions.load(args.decisions)
+    show(explain.details(record, args.pattern) if args.pattern else explain.summary(record))
+
+
+def run_diff(args: argparse.Namespace) -> None:
+    """What changed between two decision records of one graph, and why."""
+    from mpt import decisions, explain
+
+    first, second = decisions.load(args.first), decisions.load(args.second)
+    show(explain.comparison(first, second, (args.first.name, args.second.name), args.limit))
+
+
+def run_what_if(args: argparse.Namespace) -> None:
+    """Assign precision as it is and with a change: time, bytes and error before and after."""
+    from mpt import decisions, explain
+
+    if not (args.policy or args.pin or args.set):
+        raise ValueError("what-if: nothing to change, expected --policy, --pin or --set")
+    policy, pins, options = "threshold", [], []
+    if args.record:
+        base = decisions.load(args.record)
+        policy, pins, options = base.policy, base.pins, [f"alignment={base.alignment}"]
+    before = explain.assignment(args.graph, policy, pins, args.metrics, options)
+    changed = args.policy or policy
+    after = explain.assignment(args.graph, changed, [*pins, *args.pin], args.metrics, [*options, *args.set])
+    show(explain.comparison(before, after, limit=args.limit))
+
+
+def option(text: str) -> str:
+    """Parse NAME=VALUE of --set."""
+    name, equals, value = text.partition("=")
+    if not name or not equals or not value or " " in text:
+        raise argparse.ArgumentTypeError(f"'{text}': expected NAME=VALUE, an option of --assign-precision")
+    return text
+
+
+def add_commands(
+    command: Callable[..., argparse.ArgumentParser], positive: Callable[[str], int]
+) -> None:
+    """Add the commands; `positive` parses an integer of at least 1."""
+    parser = command("explain", run_explain)
+    parser.add_argument("decisions", type=Path, metavar="DECISIONS.json")
+    parser.add_argument("pattern", nargs="?", help="part of a product's name, or with wildcards; default: a summary")
+
+    parser = command("diff", run_diff)
+    parser.add_argument("first", type=Path, metavar="A.json")
+    parser.add_argument("second", type=Path, metavar="B.json")
+    parser.add_argument("--limit", type=positive, default=40, help="products listed")
+
+    parser = command("what-if", run_what_if)
+    parser.add_argument("graph", type=Path, metavar="GRAPH.mlir", help="training step, with metrics if the policy needs them")
+    parser.add_argument("--metrics", type=Path, help="metrics.json to attach first")
+    parser.add_argument("--record", type=Path, metavar="DECISIONS.json", help="start from its policy and pins")
+    parser.add_argument("--policy", choices=stages.POLICIES, help="change: another policy")
+    parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT", help="change: one more pin")
+    parser.add_argument("--set", type=option, action="append", default=[], metavar="NAME=VALUE",
+                        help="change: an option of --assign-precision, such as alignment=1")  # fmt: skip
+    parser.add_argument("--limit", type=positive, default=40, help="products listed")
