@@ -55,6 +55,16 @@ def run_what_if(args: argparse.Namespace) -> None:
     show(explain.comparison(before, after, limit=args.limit))
 
 
+def run_report(args: argparse.Namespace) -> None:
+    """An assignment as one HTML file: summary, heat map, table, a section for each product."""
+    from mpt import decisions, metrics, report
+
+    record = decisions.load(args.decisions)
+    measured = metrics.load(args.metrics) if args.metrics else None
+    size = report.write(record, measured, args.output, args.title or f"Precision of {args.decisions.name}")
+    console.print(f"wrote {args.output}: {len(record.products)} products, {size / 1e6:.1f} MB")
+
+
 def option(text: str) -> str:
     """Parse NAME=VALUE of --set."""
     name, equals, value = text.partition("=")
@@ -85,3 +95,9 @@ def add_commands(
     parser.add_argument("--set", type=option, action="append", default=[], metavar="NAME=VALUE",
                         help="change: an option of --assign-precision, such as alignment=1")  # fmt: skip
     parser.add_argument("--limit", type=positive, default=40, help="products listed")
+
+    parser = command("report", run_report)
+    parser.add_argument("decisions", type=Path, metavar="DECISIONS.json")
+    parser.add_argument("--metrics", type=Path, help="metrics.json that the decisions were made from, for histograms")
+    parser.add_argument("--title")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
