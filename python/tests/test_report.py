@@ -69,28 +69,28 @@ def visible_rows(page):
 
 def test_search_and_filters(page):
     assert page.title() == "A <title>" and visible_rows(page) == 19
-    page.get_by_label("Search").fill("layer.1.output")
+    page.get_by_label("Search", exact=True).fill("layer.1.output")
     assert visible_rows(page) == 3
     assert page.locator("#count").inner_text() == "3 of 19 products"
     assert page.locator(".heat button:not(.off)").count() == 3
-    page.get_by_label("Search").fill("layer.*query/wgrad")
+    page.get_by_label("Search", exact=True).fill("layer.*query/wgrad")
     assert visible_rows(page) == 3
     page.get_by_role("button", name="Clear").click()
     page.wait_for_function("document.getElementById('count').value === '19 of 19 products'")
     assert visible_rows(page) == 19
-    page.get_by_label("Role").select_option("dgrad")
-    page.get_by_label("Formats").select_option("BF16 x BF16")
+    page.get_by_label("Role", exact=True).select_option("dgrad")
+    page.get_by_label("Formats", exact=True).select_option("BF16 x BF16")
     assert visible_rows(page) == 2
-    page.get_by_label("Layer").select_option("1")
+    page.get_by_label("Layer", exact=True).select_option("1")
     assert visible_rows(page) == 0
     page.get_by_role("button", name="Clear").click()
     page.wait_for_function("document.getElementById('count').value === '19 of 19 products'")
-    page.get_by_label("Layer").select_option("outside layers")
+    page.get_by_label("Layer", exact=True).select_option("outside layers")
     assert visible_rows(page) == 1
 
 
 def test_a_cell_of_the_heat_map_opens_its_product(page):
-    page.get_by_label("Search").fill("decoder")
+    page.get_by_label("Search", exact=True).fill("decoder")
     cell = page.get_by_role("button", name="encoder.layer.0.output.dense/dgrad: BF16 x BF16, error / bound 1.7")
     cell.click()
     assert visible_rows(page) == 19  # the filter hid it
@@ -147,7 +147,7 @@ def test_a_link_opens_a_product_and_colours_change(page):
     assert page.get_by_role("region", name="cls.predictions.decoder").is_visible()
     cell = page.locator(".heat button").first
     before = cell.evaluate("node => getComputedStyle(node).backgroundColor")
-    page.get_by_label("Colour by").select_option("bound")
+    page.get_by_label("Colour by", exact=True).select_option("bound")
     assert cell.evaluate("node => getComputedStyle(node).backgroundColor") != before
 
 
@@ -231,7 +231,7 @@ def test_a_large_model_fits_and_opens_quickly(browser, tmp_path):
     milliseconds = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
     assert milliseconds < 3000
     assert page.locator(".heat button").count() == 580
-    page.get_by_label("Search").fill("layer.23.")
+    page.get_by_label("Search", exact=True).fill("layer.23.")
     assert page.locator("#count").inner_text() == "24 of 580 products"
     page.close()
 
