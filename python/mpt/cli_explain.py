@@ -65,6 +65,58 @@ def run_report(args: argparse.Namespace) -> None:
     console.print(f"wrote {args.output}: {len(record.products)} products, {size / 1e6:.1f} MB")
 
 
+def run_verify(args: argparse.Namespace) -> None:
+    """Train an assignment against BF16 with paired seeds: diverged, equivalent, or not decided."""
+    from mpt import decisions, explain, verify, verify_train
+    from mpt.console import bar
+    from mpt.train import Schedule
+
+    if args.record:
+        record = decisions.load(args.record)
+    else:
+        record = explain.assignment(args.graph, args.policy, args.pin, args.metrics)
+    window = args.window or max(1, min(50, args.steps // 5))
+    patience = args.patience or max(1, min(50, args.steps // 10))
+    criteria = verify.Criteria(args.margin, window, args.excess, patience)
+    schedule = Schedule(args.lr, args.warmup)
+    experiment = verify_train.Experiment(args.graph, args.data, args.steps, range(args.seeds), schedule, criteria,
+                                         args.engine, args.threads, args.weights)  # fmt: skip
+    try:
+        with bar() as display:
+            outcome = verify_train.run(record, experiment, args.output, args.rounds, display)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {args.output}")
+        raise
+    show([round_table(outcome.rounds), statement(experiment, outcome)])
+    if outcome.kept is None:
+        raise RuntimeError("no assignment was found that trains as BF16 does")
+    console.print(f"wrote {args.output / 'assigned.mlir'} and {args.output / 'decisions.json'}")
+
+
+def round_table(rounds: list) -> object:
+    """What each round of mptc verify trained, and its verdict."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="rounds", title_justify="left", title_style="bold", box=box.SIMPLE)
+    for column in ("round", "promoted to BF16", "of FLOPs"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict", overflow="fold")
+    for number, entry in enumerate(rounds, 1):
+        table.add_row(str(number), str(len(entry.promoted)), f"{100 * entry.share:.1f} %", entry.judgement.text)
+    return table
+
+
+def statement(experiment: object, outcome: object) -> str:
+    """The result with everything that it depends on."""
+    criteria = experiment.criteria
+    return (
+        f"{outcome.text}\n{len(experiment.seeds)} paired seeds of {experiment.steps} steps, engine {experiment.engine}, "
+        f"losses over the last {criteria.window} steps; diverged means not finite, or {100 * criteria.excess:g} % above "
+        f"the baseline for {criteria.patience} steps; margin {100 * criteria.margin:g} % of the baseline's loss"
+    )
+
+
 def option(text: str) -> str:
     """Parse NAME=VALUE of --set."""
     name, equals, value = text.partition("=")
@@ -101,3 +153,24 @@ def add_commands(
     parser.add_argument("--metrics", type=Path, help="metrics.json that the decisions were made from, for histograms")
     parser.add_argument("--title")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+
+    parser = command("verify", run_verify)
+    parser.add_argument("graph", type=Path, metavar="STEP.mlir", help="training step without formats")
+    parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result; goes on if there")
+    parser.add_argument("--record", type=Path, metavar="DECISIONS.json", help="the assignment; default: assign now")
+    parser.add_argument("--metrics", type=Path, help="metrics.json to assign by")
+    parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
+    parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
+    parser.add_argument("--steps", type=positive, default=1000)
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order and dropout")
+    parser.add_argument("--rounds", type=positive, default=6, help="at most")
+    parser.add_argument("--margin", type=float, default=0.005, help="of equivalence, as a part of the baseline's loss")
+    parser.add_argument("--excess", type=float, default=0.05, help="of divergence, as a part of the baseline's loss")
+    parser.add_argument("--patience", type=positive, metavar="STEPS", help="of divergence; default: a tenth, at most 50")
+    parser.add_argument("--window", type=positive, metavar="STEPS", help="of smoothing; default: a fifth, at most 50")
+    parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--weights", type=Path, metavar="MODEL.safetensors", help="instead of the graph's own")
