@@ -59,7 +59,7 @@ MPT_CLONES int mpt_num_encode(int format, const float *x, size_t n, float scale,
   return 0;
 }
 
-int mpt_num_encode_stochastic(int format, const float *x, size_t n, float scale,
+MPT_CLONES int mpt_num_encode_stochastic(int format, const float *x, size_t n, float scale,
                               uint64_t first_element, uint32_t id,
                               uint32_t step, uint64_t seed, void *codes) {
   if (!knownFormat(format) || !usable(x, n) || !usable(codes, n))
@@ -138,9 +138,7 @@ MPT_CLONES int mpt_num_draw(uint64_t first_element, size_t n, uint32_t id,
                             uint32_t step, uint64_t seed, uint32_t *words) {
   if (!usable(words, n))
     return -1;
-  num::Stream<uint32_t> stream = streamOf(id, step, seed);
-  for (size_t i = 0; i < n; ++i)
-    words[i] = drawElement(first_element + i, stream);
+  num::drawArray(first_element, n, streamOf(id, step, seed), words);
   return 0;
 }
 
