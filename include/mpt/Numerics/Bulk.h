@@ -96,52 +96,46 @@ MPT_HOST_INLINE bool decodeArray(Format format, const void *codes, size_t n,
 
 namespace detail {
 
-/// Elements whose random words are drawn together: they stay in the first cache,
-/// and the loops are long enough to vectorise.
+/// Elements whose random words are drawn at a time: they stay in the cache.
 constexpr size_t kDrawBlock = 512;
-
-/// words[i] is the word of element 4 * group + i, i < kDrawBlock.
-MPT_HOST_INLINE void drawBlock(uint64_t group, Stream<uint32_t> stream,
-                               uint32_t *__restrict words) {
-  for (size_t g = 0; g < kDrawBlock / 4; ++g) {
-    uint64_t counter = group + g;
-    Words4<uint32_t> drawn =
-        num::drawGroup(static_cast<uint32_t>(counter),
-                       static_cast<uint32_t>(counter >> 32), stream);
-    words[4 * g] = drawn.x;
-    words[4 * g + 1] = drawn.y;
-    words[4 * g + 2] = drawn.z;
-    words[4 * g + 3] = drawn.w;
-  }
-}
 
 /// fn(i, count, words) for consecutive pieces of n elements: `words` are those
 /// of elements firstElement + i to firstElement + i + count - 1.
 template <typename Fn>
-MPT_HOST_INLINE void forDrawnBlocks(uint64_t firstElement, size_t n,
+MPT_HOST_INLINE void forDrawnPieces(uint64_t firstElement, size_t n,
                                     Stream<uint32_t> stream, Fn fn) {
   uint32_t words[kDrawBlock];
-  // The first piece begins inside the group of four that is drawn with it.
+  // The first piece may begin inside the group of four that is drawn with it.
   size_t skipped = static_cast<size_t>(firstElement & 3);
   uint64_t group = firstElement >> 2;
   for (size_t i = 0; i < n;) {
     size_t room = kDrawBlock - skipped;
     size_t count = n - i < room ? n - i : room;
-    detail::drawBlock(group, stream, words);
+    size_t groups = (skipped + count + 3) / 4;
+    for (size_t g = 0; g < groups; ++g) {
+      uint64_t counter = group + g;
+      Words4<uint32_t> drawn =
+          num::drawGroup(static_cast<uint32_t>(counter),
+                         static_cast<uint32_t>(counter >> 32), stream);
+      words[4 * g] = drawn.x;
+      words[4 * g + 1] = drawn.y;
+      words[4 * g + 2] = drawn.z;
+      words[4 * g + 3] = drawn.w;
+    }
     fn(i, count, words + skipped);
     i += count;
-    group += kDrawBlock / 4;
+    group += groups;
     skipped = 0;
   }
 }
 
-/// codes[i] = encode(x[i] * scales[i * scaleStep]), stochastically.
+/// codes[i] = encode(x[i] * scale, word of element firstElement + i).
 template <typename Code, typename Encode>
 MPT_HOST_INLINE void encodeDrawn(const float *__restrict x, size_t n,
                                  float scale, uint64_t firstElement,
                                  Stream<uint32_t> stream,
                                  Code *__restrict codes, Encode encode) {
-  detail::forDrawnBlocks(
+  detail::forDrawnPieces(
       firstElement, n, stream,
       [=](size_t begin, size_t count, const uint32_t *words) {
         for (size_t i = 0; i < count; ++i)
@@ -155,7 +149,7 @@ MPT_HOST_INLINE void encodeDrawn(const float *__restrict x, size_t n,
 /// words[i] is the random word of element firstElement + i (Philox.h's `draw`).
 MPT_HOST_INLINE void drawArray(uint64_t firstElement, size_t n,
                                Stream<uint32_t> stream, uint32_t *out) {
-  detail::forDrawnBlocks(
+  detail::forDrawnPieces(
       firstElement, n, stream,
       [=](size_t begin, size_t count, const uint32_t *words) {
         for (size_t i = 0; i < count; ++i)
@@ -201,6 +195,22 @@ MPT_HOST_INLINE bool encodeArrayStochastic(Format format, const float *x,
     return true;
   }
   return false;
+}
+
+/// y[i] = x[i] / keep or 0 (Philox.h's `dropout`), by the words of elements
+/// firstElement + i.
+MPT_HOST_INLINE void dropoutArray(const float *x, size_t n, double keep,
+                                  uint64_t firstElement,
+                                  Stream<uint32_t> stream, float *y) {
+  uint32_t threshold = num::keepThreshold(keep);
+  float inverseKeep = 1.0f / static_cast<float>(keep);
+  detail::forDrawnPieces(
+      firstElement, n, stream,
+      [=](size_t begin, size_t count, const uint32_t *words) {
+        for (size_t i = 0; i < count; ++i)
+          y[begin + i] =
+              num::dropout(x[begin + i], words[i], threshold, inverseKeep);
+      });
 }
 
 /// The largest magnitude of the array, 0 if it is empty, NaN if one is NaN.
