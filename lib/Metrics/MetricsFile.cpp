@@ -27,8 +27,8 @@ namespace mpt::metrics {
 namespace {
 
 constexpr int kVersion = 2;
-constexpr int kDigits = 7;         // of values
-constexpr int kShareDigits = 4;    // of shares, moments and ends of intervals
+constexpr int kDigits = 7; // of values
+constexpr int kShareDigits = 4; // of shares and spreads
 constexpr int kDeviationDigits = 3;
 
 /// `value` with so many digits: "0.25", "5.1e-4", "null".
@@ -225,14 +225,17 @@ void writeFormat(Text &t, const SidedFormat &sided) {
 }
 
 void writeSummary(Text &t, const Summary &s) {
-  bool isPoint = !(s.std > 0) && !(s.low < s.high);
-  if (isPoint)
+  if (s.std == 0 || !std::isfinite(s.mean))
     return t.number(s.mean);
+  // As many digits as the interval's width is worth.
+  double size = std::max(std::fabs(s.low), std::fabs(s.high));
+  double needed = std::ceil(std::log10(size / (s.high - s.low))) + 2;
+  int digits = needed < kDigits ? std::max(int(needed), 3) : kDigits;
   t.array([&] {
     t.number(s.mean);
     t.number(s.std, kDeviationDigits);
-    t.number(outward(s.low, kShareDigits, false), kShareDigits);
-    t.number(outward(s.high, kShareDigits, true), kShareDigits);
+    t.number(outward(s.low, digits, false), digits);
+    t.number(outward(s.high, digits, true), digits);
   });
 }
 

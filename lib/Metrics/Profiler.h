@@ -96,6 +96,8 @@ private:
   };
 
   void chooseSketches();
+  void summarizeGradients();
+  void summarizeProbes();
   void observe(const mpt_product_view &seen);
   void measureProduct(size_t index);
   const OperandStatistics &scan(size_t tensor);
