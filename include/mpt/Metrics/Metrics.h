@@ -136,7 +136,9 @@ struct CandidateMetrics {
   double relVar;                   // noise over signal: 10^(-sqnrDb / 10)
   double lossMse, lossShift;       // NaN without a gradient of the result
   double flushed[2], saturated[2]; // lhs, rhs
-  /// Coordinates of the error Y' - Y where a sketch was asked for.
+  /// Coordinates of the error Y' - Y where a sketch was asked for: under the
+  /// sampling's seed, of the sample's elements by batch element, row and
+  /// column; 0 of those that are excluded.
   std::vector<float> error;
 };
 
@@ -144,11 +146,14 @@ struct ProductMetrics {
   OperandStatistics lhs, rhs;
   double excluded = 0; // share of the sample with |L|.|R| = 0 or not finite
   std::vector<CandidateMetrics> candidates;
-  /// Coordinates of Y where a sketch was asked for.
+  /// Coordinates of Y where a sketch was asked for, in the same order.
   std::vector<float> result;
 };
 
-/// What is measured of one product.
+/// What is measured of one product. `flushed` and `saturated` are of every
+/// element for formats that round to nearest with one scale, else of the
+/// vectors along the contraction that the sample has. Stochastic rounding takes
+/// the words that roundingStream (lib/Metrics/Rounding.h) names.
 struct Request {
   mpt_product_view product;
   Draw draw;
