@@ -73,6 +73,7 @@ def reference(lhs, rhs, candidate, gradient=None):
         "be_p99": np.percentile(be, 99),
         "be_max": be.max(),
         "rel_var": (error**2).sum() / (exact**2).sum(),
+        "cosine": (exact * (exact + error)).sum() / np.sqrt((exact**2).sum() * ((exact + error) ** 2).sum()),
         "excluded": 1 - kept.mean(),
     }
     if gradient is not None:
@@ -197,7 +198,7 @@ def check_candidates(product, point, operands, gradients):
             reference(l, r, entry.candidate, g if product.role == "fprop" else None)
             for (l, r), g in zip(operands, gradients)
         ]
-        for name in ("be_median", "be_p99", "be_max", "rel_var", "loss_mse", "loss_shift"):
+        for name in ("be_median", "be_p99", "be_max", "rel_var", "cosine", "loss_mse", "loss_shift"):
             values = [one[0].get(name) for one in each]
             summary = entry[name]
             if values[0] is None:
