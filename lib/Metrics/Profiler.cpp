@@ -100,10 +100,9 @@ void TensorPoint::add(const OperandStatistics &batch) {
 
 void CandidatePoint::add(const CandidateMetrics &batch) {
   const double all[NumColumns] = {
-      batch.beMedian,     batch.beP99,      batch.beMax,
-      batch.relVar,       batch.cosine,     batch.lossMse,
-      batch.lossShift,    batch.flushed[0], batch.flushed[1],
-      batch.saturated[0], batch.saturated[1]};
+      batch.beMedian,   batch.beP99,        batch.beMax,       batch.relVar,
+      batch.cosine,     batch.lossMse,      batch.lossShift,   batch.flushed[0],
+      batch.flushed[1], batch.saturated[0], batch.saturated[1]};
   for (int column = 0; column < NumColumns; ++column)
     values[column].push_back(all[column]);
 }
@@ -320,8 +319,8 @@ void Profiler::probe(size_t index, int64_t rngStep) {
     rt::fail(MPT_ERROR_STATE, "profile: a probe needs a batch that has been "
                               "measured");
   if (index >= data.probes.size())
-    rt::fail(MPT_ERROR_ARGUMENT, "profile: probe ", index,
-             ", expected below ", data.probes.size());
+    rt::fail(MPT_ERROR_ARGUMENT, "profile: probe ", index, ", expected below ",
+             data.probes.size());
   const ProbeModel &probe = data.probes[index];
   std::map<size_t, size_t> products; // by launch
   for (size_t i = 0; i < probe.candidates.size(); ++i)
@@ -338,9 +337,9 @@ void Profiler::probe(size_t index, int64_t rngStep) {
     const ProductModel &product = model.products()[it->second];
     const std::vector<double> &left = amaxHistory(product.lhs);
     const std::vector<double> &right = amaxHistory(product.rhs);
-    rounder.run(viewOf(product), *probe.candidates[it->second],
-                drawOf(product), {left.begin(), left.end()},
-                {right.begin(), right.end()}, multiply);
+    rounder.run(viewOf(product), *probe.candidates[it->second], drawOf(product),
+                {left.begin(), left.end()}, {right.begin(), right.end()},
+                multiply);
   });
   try {
     package.runGradient(rngStep);
@@ -410,11 +409,11 @@ namespace {
 
 /// Error that persists over batches, of the squared norm of the mean gradient.
 Summary persistentOf(const Gram &errors, const Gram &gradient) {
-  return bootstrapStatistic(
-      errors.size(), [&](const std::vector<size_t> &choice) {
-        return errors.resample(choice).persistent() /
-               gradient.resample(choice).squaredMean();
-      });
+  return bootstrapStatistic(errors.size(),
+                            [&](const std::vector<size_t> &choice) {
+                              return errors.resample(choice).persistent() /
+                                     gradient.resample(choice).squaredMean();
+                            });
 }
 
 /// Squared distances of the batches' vectors from their mean, over `noise`.

@@ -63,12 +63,13 @@ Summary summarize(const std::vector<double> &all) {
     return {mean, 0, mean, mean};
   std::vector<double> means;
   means.reserve(kResamples);
-  forResamples(values.size(), kResamples, [&](const std::vector<size_t> &choice) {
-    double sum = 0;
-    for (size_t index : choice)
-      sum += values[index];
-    means.push_back(sum / double(choice.size()));
-  });
+  forResamples(values.size(), kResamples,
+               [&](const std::vector<size_t> &choice) {
+                 double sum = 0;
+                 for (size_t index : choice)
+                   sum += values[index];
+                 means.push_back(sum / double(choice.size()));
+               });
   double low = quantile(means.data(), means.size(), 0.025);
   return {mean, deviationOf(values, mean), low,
           quantile(means.data(), means.size(), 0.975)};
@@ -85,9 +86,8 @@ Summary bootstrapStatistic(
   if (!std::isfinite(value))
     return {};
   std::vector<double> drawn;
-  uint32_t resamples = static_cast<uint32_t>(
-      std::clamp<size_t>(kMostPairs / (batches * batches), kLeastResamples,
-                         kResamples));
+  uint32_t resamples = static_cast<uint32_t>(std::clamp<size_t>(
+      kMostPairs / (batches * batches), kLeastResamples, kResamples));
   forResamples(batches, resamples, [&](const std::vector<size_t> &choice) {
     if (double d = statistic(choice); std::isfinite(d))
       drawn.push_back(d);

@@ -522,10 +522,10 @@ def changed(built, directory, change):
     return directory
 
 
-def without_products(manifest):
-    """Zero the results of products instead of computing them."""
+def without_products(manifest, *names):
+    """Zero the results of these products, or of all, instead of computing them."""
     for index, entry in enumerate(manifest["launches"]):
-        if entry["op"] == "product":
+        if entry["op"] == "product" and (not names or entry["name"] in names):
             place = [entry["result"]["buffer"], 0]
             size = manifest["buffers"][place[0]]["bytes"]
             manifest["launches"][index] = {"op": "fill", "name": entry["name"], "bytes": size, "result": place}
@@ -547,6 +547,18 @@ def test_packages_that_cannot_be_profiled(built, data, tmp_path, change, why):
     with Package(changed(built, tmp_path / "changed", change)) as other, pytest.raises(Error, match=why):
         profile(other, Data(stacked(1)), tmp_path / "m.json", Plan(batches=1))
     assert not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize("gone,has_gradient", [("head/dgrad", True), ("head/wgrad", False)])
+def test_forward_products_with_one_backward_product(built, data, tmp_path, gone, has_gradient):
+    """Without dgrad the weight, a parameter, is there all the same; without wgrad the input may be gone."""
+    directory = changed(built, tmp_path / "changed", lambda m: without_products(m, gone))
+    with Package(directory) as other:
+        profile(other, load_data(data, other), tmp_path / "m.json", Plan(2))
+    head = metrics.load(tmp_path / "m.json").product("head")
+    for entry in head.points[0].candidates:
+        assert entry["be_median"].mean > 0 and (entry["loss_mse"].mean is not None) == has_gradient
+    assert (head.gradient is not None) == has_gradient
 
 
 def test_nan_parameter_is_named(package, data, tmp_path):
