@@ -56,16 +56,14 @@ def timed(body) -> dict[str, float]:
 
 def work(args: argparse.Namespace) -> None:
     """Run one of WAYS in this process and print what it took."""
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
     from mpt.profile import Probes, Profiler, Sampling
     from mpt.runtime import Package
 
-    values = load_file(args.step_file)
-    batch = {name[3:]: value for name, value in values.items() if name.startswith("in.")}
+    with safe_open(args.step_file, "numpy") as values:
+        batch = {name[3:]: values.get_tensor(name) for name in values.keys() if name.startswith("in.")}
     package = Package(str(args.package), threads=args.threads)
-    package.load_parameters({name[2:]: value for name, value in values.items() if name.startswith("p.")})
-    del values
     report: dict[str, object] = {"end_s": 0.0}
     if args.worker == "steps":
         report["runs"] = [timed(lambda: package.step(batch, lr=1e-4)) for _ in range(args.steps + 2)][2:]
