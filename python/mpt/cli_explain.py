@@ -45,13 +45,14 @@ def run_what_if(args: argparse.Namespace) -> None:
 
     if not (args.policy or args.pin or args.set):
         raise ValueError("what-if: nothing to change, expected --policy, --pin or --set")
-    policy, pins, options = "threshold", [], []
+    policy, pins, options = "threshold", [], {}
     if args.record:
         base = decisions.load(args.record)
-        policy, pins, options = base.policy, base.pins, [f"alignment={base.alignment}"]
+        policy, pins, options = base.policy, base.pins, explain.options_of(base)
+    options |= dict(args.option)
     before = explain.assignment(args.graph, policy, pins, args.metrics, options)
-    changed = args.policy or policy
-    after = explain.assignment(args.graph, changed, [*pins, *args.pin], args.metrics, [*options, *args.set])
+    changed = options | dict(args.set)
+    after = explain.assignment(args.graph, args.policy or policy, [*pins, *args.pin], args.metrics, changed)
     show(explain.comparison(before, after, limit=args.limit))
 
 
@@ -74,7 +75,7 @@ def run_verify(args: argparse.Namespace) -> None:
     if args.record:
         record = decisions.load(args.record)
     else:
-        record = explain.assignment(args.graph, args.policy, args.pin, args.metrics)
+        record = explain.assignment(args.graph, args.policy, args.pin, args.metrics, dict(args.option))
     window = args.window or max(1, min(50, args.steps // 5))
     patience = args.patience or max(1, min(50, args.steps // 10))
     criteria = verify.Criteria(args.margin, window, args.excess, patience)
@@ -117,12 +118,12 @@ def statement(experiment: object, outcome: object) -> str:
     )
 
 
-def option(text: str) -> str:
-    """Parse NAME=VALUE of --set."""
+def option(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE, an option of --assign-precision."""
     name, equals, value = text.partition("=")
     if not name or not equals or not value or " " in text:
         raise argparse.ArgumentTypeError(f"'{text}': expected NAME=VALUE, an option of --assign-precision")
-    return text
+    return name, value
 
 
 def add_commands(
@@ -139,11 +140,13 @@ def add_commands(
     parser.add_argument("--limit", type=positive, default=40, help="products listed")
 
     parser = command("what-if", run_what_if)
-    parser.add_argument("graph", type=Path, metavar="GRAPH.mlir", help="training step, with metrics if the policy needs them")
+    parser.add_argument("graph", type=Path, metavar="GRAPH.mlir", help="step, with the metrics that the policy needs")
     parser.add_argument("--metrics", type=Path, help="metrics.json to attach first")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json", help="start from its policy and pins")
     parser.add_argument("--policy", choices=stages.POLICIES, help="change: another policy")
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT", help="change: one more pin")
+    parser.add_argument("--option", type=option, action="append", default=[], metavar="NAME=VALUE",
+                        help="before and after: an option of --assign-precision, such as target=h200")  # fmt: skip
     parser.add_argument("--set", type=option, action="append", default=[], metavar="NAME=VALUE",
                         help="change: an option of --assign-precision, such as alignment=1")  # fmt: skip
     parser.add_argument("--limit", type=positive, default=40, help="products listed")
@@ -157,11 +160,13 @@ def add_commands(
     parser = command("verify", run_verify)
     parser.add_argument("graph", type=Path, metavar="STEP.mlir", help="training step without formats")
     parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result; goes on if there")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json", help="the assignment; default: assign now")
     parser.add_argument("--metrics", type=Path, help="metrics.json to assign by")
     parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
+    parser.add_argument("--option", type=option, action="append", default=[], metavar="NAME=VALUE",
+                        help="of --assign-precision")  # fmt: skip
     parser.add_argument("--steps", type=positive, default=1000)
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order and dropout")
     parser.add_argument("--rounds", type=positive, default=6, help="at most")

@@ -78,8 +78,8 @@ class Candidate:
     undecided: bool
     ratio: float | None  # largest of error / bound; None where it has no value
     why: str  # not admitted
-    predicted_us: float | None = None
-    predicted_bytes: float | None = None
+    us: float | None = None  # predicted, of the product; None where the target does not run it
+    work_us: float | None = None  # of the casts that it would need if it shared them with no other
 
     @property
     def label(self) -> str:
@@ -110,8 +110,8 @@ class Product:
     reason: str
     pin: str | None
     profiled: dict[str, int] = field(default_factory=dict)
-    predicted_us: float | None = None
-    predicted_bytes: float | None = None
+    us: float | None = None  # predicted, or measured, under the chosen formats, without casts
+    measured: bool = False  # the time
 
     @property
     def label(self) -> str:
@@ -145,23 +145,43 @@ class Product:
         """The measurements of the chosen formats, if there are any."""
         return self.candidate(self.chosen)
 
-    @property
-    def time_us(self) -> float | None:
-        """Predicted time under the chosen formats, where the record has one."""
-        if self.predicted_us is not None or self.taken is None:
-            return self.predicted_us
-        return self.taken.predicted_us
+
+@dataclass(frozen=True)
+class BudgetBound:
+    """One of the sums that policy `budget` keeps under a limit, and the price of that: µs per unit of error."""
+
+    name: str
+    limit: float
+    sum: float
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How policy `budget` was solved: `dual_us` is less than any assignment that keeps the bounds can take."""
+
+    status: str
+    proven_us: float
+    dual_us: float
+    bounds: list[BudgetBound]
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """A decision record. `more` holds members that this reader does not know."""
+    """A decision record. `more` holds members that this reader does not know.
+
+    predicted: microseconds products_us, work_us (casts, once each), total_us, and bf16_us, the total
+    with all products in BF16; and work_bytes. Empty in records without a target.
+    """
 
     graph_hash: str
     policy: str
     alignment: int
     pins: list[str]
     products: list[Product]
+    target: str | None = None
+    predicted: dict[str, float] = field(default_factory=dict)
+    budget: Budget | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -170,9 +190,8 @@ class Decisions:
 
     @property
     def time_us(self) -> float | None:
-        """Predicted time of all products; None unless every product has one."""
-        times = [product.time_us for product in self.products]
-        return None if not times or None in times else math.fsum(time for time in times if time is not None)
+        """Predicted time of all products and their casts, where the record has one."""
+        return self.predicted.get("total_us")
 
     def product(self, name: str) -> Product:
         """The product of that name; raises DecisionsError offering the nearest names."""
@@ -292,8 +311,8 @@ def _candidate(place: _Place) -> Candidate:
         undecided=place.get("undecided").truth(),
         ratio=_optional(place.maybe("ratio")),
         why=place.get("why").text(),
-        predicted_us=_optional(place.maybe("predicted_us")),
-        predicted_bytes=_optional(place.maybe("predicted_bytes")),
+        us=_optional(place.maybe("us")),
+        work_us=_optional(place.maybe("work_us")),
     )
 
 
@@ -301,7 +320,7 @@ def _product(place: _Place) -> Product:
     role = place.get("role")
     if role.text() not in ROLES:
         raise role.fail("one of " + ", ".join(ROLES))
-    runner_up, pin, profiled = (place.maybe(key) for key in ("runner_up", "pin", "profiled"))
+    runner_up, pin, profiled, measured = (place.maybe(key) for key in ("runner_up", "pin", "profiled", "measured"))
     return Product(
         name=place.get("name").text(),
         role=role.text(),
@@ -315,12 +334,24 @@ def _product(place: _Place) -> Product:
         reason=place.get("reason").text(),
         pin=pin.text() if pin else None,
         profiled={key: profiled.get(key).count() for key in "mnk"} if profiled else {},
-        predicted_us=_optional(place.maybe("predicted_us")),
-        predicted_bytes=_optional(place.maybe("predicted_bytes")),
+        us=_optional(place.maybe("us")),
+        measured=measured.truth() if measured else False,
     )
 
 
-KNOWN = ("format", "version", "graph_hash", "policy", "alignment", "pins", "summary", "products")
+def _budget(place: _Place | None) -> Budget | None:
+    if place is None:
+        return None
+    bounds = [
+        BudgetBound(entry.get("name").text(), *(entry.get(key).number() for key in ("limit", "sum", "multiplier")))
+        for entry in place.get("bounds").items()
+    ]
+    proven, dual = (place.get(key).number() for key in ("proven_us", "dual_bound_us"))
+    return Budget(place.get("status").text(), proven, dual, bounds)
+
+
+KNOWN = ("format", "version", "graph_hash", "policy", "alignment", "pins", "summary", "products",
+         "target", "predicted", "budget")  # fmt: skip
 
 
 def parse(content: Any) -> Decisions:
@@ -339,12 +370,16 @@ def parse(content: Any) -> Decisions:
         if product.name in names:
             raise DecisionsError(f"damaged: two products are named '{product.name}'")
         names.add(product.name)
+    target, predicted = place.maybe("target"), place.maybe("predicted")
     return Decisions(
         graph_hash=place.get("graph_hash").text(),
         policy=place.get("policy").text(),
         alignment=place.get("alignment").count(),
         pins=[entry.text() for entry in place.get("pins").items()],
         products=products,
+        target=target.text() if target else None,
+        predicted=predicted.numbers() if predicted else {},
+        budget=_budget(place.maybe("budget")),
         more={key: value for key, value in content.items() if key not in KNOWN},
     )
 

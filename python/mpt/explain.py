@@ -12,9 +12,10 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from rich import box
 from rich.table import Table
@@ -33,7 +34,7 @@ COLUMNS = {
     "sqnr_db": "SQNR dB",
 }
 # Errors that add up over products (docs/metrics.md), and whose.
-ADDITIVE = {"loss_mse": ("fprop",), "noise_ratio": ("dgrad", "wgrad"), "persistent": ("wgrad",)}
+ADDITIVE = {"loss_mse": ("fprop",), "noise_ratio": ("dgrad", "wgrad"), "persistent": ("dgrad", "wgrad")}
 FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)( \[[^]]*\])?")
 NUMBER = re.compile(r"(?<![\w.])\d+(\.\d+)?(e[-+]?\d+)?(?!\w)")
 
@@ -95,8 +96,14 @@ def describe(record: Decisions) -> list[str]:
     lines = [f"policy {record.policy}, {len(record.products)} products, graph {record.graph_hash or 'without a hash'}"]
     if record.pins:
         lines.append("pins: " + ", ".join(record.pins))
+    predicted = record.predicted
     if record.time_us is not None:
-        lines.append(f"predicted time of the products: {record.time_us / 1e3:.3f} ms")
+        line = f"predicted on {record.target}: {record.time_us / 1e3:.3f} ms"
+        if "work_us" in predicted:
+            line += f", of it {predicted['work_us'] / 1e3:.3f} ms casts"
+        if predicted.get("bf16_us"):
+            line += f"; all in BF16 {predicted['bf16_us'] / 1e3:.3f} ms, {predicted['bf16_us'] / record.time_us:.2f} x"
+        lines.append(line)
     return lines
 
 
@@ -125,10 +132,24 @@ def _margins(record: Decisions, count: int) -> Table:
     return table
 
 
+def budget_table(record: Decisions) -> Table:
+    """The sums under policy `budget`, their limits, and what a little more of each would save."""
+    assert record.budget is not None
+    title = f"budget, {record.budget.status}: at least {record.budget.dual_us / 1e3:.3f} ms by the dual bound"
+    table = _table(title, ["sum of"], ["is", "limit", "used", "1 % more of it saves, µs"])
+    for bound in record.budget.bounds:
+        used = _percent(bound.sum / bound.limit) if bound.limit > 0 else "-"
+        saves = f"{bound.multiplier * bound.limit / 100:.3g}"
+        table.add_row(bound.name, _number(bound.sum), _number(bound.limit), used, saves)
+    return table
+
+
 def summary(record: Decisions, nearest: int = 8) -> Iterator[object]:
     """The whole assignment: shares by role, what stayed high and why, the closest calls."""
     yield from describe(record)
     yield _shares(record)
+    if record.budget:
+        yield budget_table(record)
     if any(not product.chosen.low for product in record.products):
         yield _high(record)
     if any(product.margin is not None for product in record.products):
@@ -163,20 +184,19 @@ def candidate_table(product: Product) -> Table:
     Errors are upper ends of their 95 % intervals, which is what bounds are compared with.
     """
     names = [name for name in COLUMNS if any(name in c.metrics for c in product.candidates)]
-    timed = any(c.predicted_us is not None for c in product.candidates)
+    timed = any(c.us is not None for c in product.candidates)
     table = Table(box=box.SIMPLE)
     table.add_column("candidate", no_wrap=True)
     for name in names:
         bound = product.bound.get(name)
         table.add_column(COLUMNS[name] + (f"\nbound {bound:.2e}" if bound else ""), justify="right", no_wrap=True)
-    for column in ["error /\nbound"] + ["µs", "MB"] * timed:
+    for column in ["error /\nbound"] + ["µs", "+ casts"] * timed:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for entry in product.candidates:
         cells = [_metric(entry, name) for name in names] + [_number(entry.ratio, ".2f")]
         if timed:
-            size = None if entry.predicted_bytes is None else entry.predicted_bytes / 1e6
-            cells += [_number(entry.predicted_us, ".1f"), _number(size, ".2f")]
+            cells += [_number(entry.us, ".2f"), _number(entry.work_us, ".2f")]
         style = "bold" if entry.formats == product.chosen else None
         table.add_row(entry.label, *cells, _verdict(entry, product), style=style)
     return table
@@ -192,9 +212,9 @@ def sentences(product: Product) -> list[str]:
         lines.append(f"  runner-up {product.runner_up.label}{margin}")
     elif margin:
         lines.append(f"  no runner-up{margin}")
-    if product.time_us is not None:
-        size = "" if product.predicted_bytes is None else f", {product.predicted_bytes / 1e6:.2f} MB"
-        lines.append(f"  predicted {product.time_us:.1f} µs{size}")
+    if product.us is not None:
+        how = "measured" if product.measured else "predicted"
+        lines.append(f"  {how} {product.us:.2f} µs, operands {product.operand_bytes / 1e6:.2f} MB")
     measured = product.profiled
     if measured and measured["k"] != product.k:
         lines.append(f"  measured at k = {measured['k']}, backward errors rescaled")
@@ -276,10 +296,21 @@ def error_sums(record: Decisions) -> dict[str, tuple[float, int]]:
         result["error / bound"] = max(ratios), len(low) - len(ratios)
     for name, roles in ADDITIVE.items():
         of_role = [product for product in record.products if product.role in roles]
-        values = [product.taken.metrics[name] for product in of_role if product.taken and name in product.taken.metrics]
+        values = [value for value in (_part(record, product, name) for product in of_role) if value is not None]
         if values:
             result[name] = math.fsum(values), len(of_role) - len(values)
     return result
+
+
+def _part(record: Decisions, product: Product, name: str) -> float | None:
+    """What a product adds to a sum, as policy `budget` counts: an estimate below 0 is 0, and what is
+    known of the persistent error of all dgrads together is shared among them."""
+    metrics = product.taken.metrics if product.taken else {}
+    if name in metrics:
+        return max(0.0, metrics[name])
+    if name == "persistent" and "role_persistent" in metrics:
+        return max(0.0, metrics["role_persistent"]) / sum(p.role == product.role for p in record.products)
+    return None
 
 
 def totals(a: Decisions, b: Decisions, names: Sequence[str]) -> Table:
@@ -295,6 +326,8 @@ def totals(a: Decisions, b: Decisions, names: Sequence[str]) -> Table:
     if a.time_us is not None or b.time_us is not None:
         times = [None if record.time_us is None else record.time_us / 1e3 for record in (a, b)]
         row("predicted time, ms", *times, ".3f")
+        sizes = [r.predicted["work_bytes"] / 1e6 if "work_bytes" in r.predicted else None for r in (a, b)]
+        row("moved by casts, MB", *sizes, ".2f")
     row("operands, each read once, MB", *(sum(p.operand_bytes for p in r.products) / 1e6 for r in (a, b)), ".2f")
     old, new = error_sums(a), error_sums(b)
     for name in dict.fromkeys([*old, *new]):
@@ -305,7 +338,9 @@ def totals(a: Decisions, b: Decisions, names: Sequence[str]) -> Table:
     return table
 
 
-def comparison(a: Decisions, b: Decisions, names: Sequence[str] = ("before", "after"), limit: int = 40) -> Iterator[object]:
+def comparison(
+    a: Decisions, b: Decisions, names: Sequence[str] = ("before", "after"), limit: int = 40
+) -> Iterator[object]:
     """What changed from `a` to `b`, why, and what it costs."""
     found = changes(a, b)
     if a.policy != b.policy:
@@ -328,26 +363,41 @@ def comparison(a: Decisions, b: Decisions, names: Sequence[str] = ("before", "af
         names_ = "\n".join(families([change.after for change in members]))
         table.add_row(text, names_, str(len(members)), _percent(share), end_section=True)
     yield table
-    timed = all(product.time_us is not None for change in found for product in (change.before, change.after))
+    timed = all(product.us is not None for change in found for product in (change.before, change.after))
     table = _table("why", ["product", "formats", "why"], ["µs"] * timed)
     for change in sorted(found, key=lambda change: -change.after.flops)[:limit]:
-        cells = [f"{change.before.time_us:.1f} -> {change.after.time_us:.1f}"] if timed else []
+        cells = [f"{change.before.us:.2f} -> {change.after.us:.2f}"] if timed else []
         table.add_row(change.after.name, change.text, change.why(a, b), *cells)
     yield table
     if len(found) > limit:
         yield f"and {len(found) - limit} smaller ones; --limit shows more"
 
 
+def options_of(record: Decisions) -> dict[str, str]:
+    """Options of --assign-precision, besides policy and pins, that a record was made with."""
+    options = {"alignment": str(record.alignment)}
+    if record.target:
+        options["target"] = record.target
+    for bound in record.budget.bounds if record.budget else []:
+        options[bound.name.replace("_", "-")] = repr(bound.limit)
+    return options
+
+
 def assignment(
-    graph: Path, policy: str, pins: Sequence[str], metrics: Path | None = None, options: Sequence[str] = ()
+    graph: Path,
+    policy: str,
+    pins: Sequence[str],
+    metrics: Path | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Decisions:
     """The record that --assign-precision writes for `graph`; nothing else is left behind.
 
-    options: further ones of the pass, "name=value". Raises StageError with mpt-opt's message.
+    options: further ones of the pass. Raises StageError with mpt-opt's message.
     """
     with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
         record = Path(directory) / "decisions.json"
-        words = [f"policy={policy}", *options, *(f"pin={pin}" for pin in pins), f"record={record}"]
+        words = [f"{name}={value}" for name, value in ({"policy": policy} | dict(options)).items()]
+        words += [*(f"pin={pin}" for pin in pins), f"record={record}"]
         passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
         stages.run_tool("mpt-opt", [graph, *passes, f"--assign-precision={' '.join(words)}", "-o", os.devnull])
         return decisions.load(record)

@@ -129,7 +129,8 @@ def divergence(losses: Sequence[float], baseline: Sequence[float], criteria: Cri
     bad = np.flatnonzero(~np.isfinite(values))
     finite = values[: bad[0]] if bad.size else values
     count = min(len(finite), len(baseline))
-    above = smoothed(finite, criteria.window)[:count] > (1 + criteria.excess) * smoothed(baseline, criteria.window)[:count]
+    limit = (1 + criteria.excess) * smoothed(baseline, criteria.window)[:count]
+    above = smoothed(finite, criteria.window)[:count] > limit
     below = np.concatenate([[-1], np.flatnonzero(~above)])
     lengths = np.arange(count) - below[np.searchsorted(below, np.arange(count), side="right") - 1]
     late = np.flatnonzero(lengths >= criteria.patience)
@@ -144,7 +145,9 @@ def check_baseline(baselines: Mapping[int, Sequence[float]], criteria: Criteria)
         values = np.asarray(losses, np.float64)
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            raise ValueError(f"the BF16 baseline has no finite loss at step {bad[0]}, seed {seed}: lower the learning rate")
+            raise ValueError(
+                f"the BF16 baseline has no finite loss at step {bad[0]}, seed {seed}: lower the learning rate"
+            )
         curve = smoothed(values, criteria.window)
         if curve[-1] > (1 + criteria.excess) * values[0]:
             raise ValueError(
@@ -197,23 +200,24 @@ def _compare(ends: Mapping[int, float], finals: Mapping[int, float], margin: flo
 # Which products to promote.
 
 
-def contribution(product: Product, loss: float) -> float | None:
-    """A product's predicted part of the damage, as a share of the default bounds; None if nothing says.
+def limits(record: Decisions, loss: float) -> dict[str, float]:
+    """Bounds on the sums of errors: of the record's budget, else the defaults at this loss."""
+    found = {"noise_ratio": NOISE_BOUND, "persistent": PERSISTENT_BOUND, "loss_mse": (LOSS_BOUND * loss) ** 2}
+    if record.budget:
+        found |= {bound.name: bound.limit for bound in record.budget.bounds if bound.limit > 0}
+    return found
+
+
+def contribution(product: Product, bounds: Mapping[str, float]) -> float | None:
+    """A product's predicted part of the damage, as a share of the bounds; None if nothing says.
 
     The largest of noise_ratio, persistent (its own; else its role's, which one product
     cannot exceed by much) and loss_mse over their bounds.
     """
     metrics = product.taken.metrics if product.taken else {}
-    shares = []
-    for name, bound in (
-        ("noise_ratio", NOISE_BOUND),
-        ("persistent", PERSISTENT_BOUND),
-        ("loss_mse", (LOSS_BOUND * loss) ** 2),
-    ):
-        if name in metrics and bound > 0:
-            shares.append(metrics[name] / bound)
+    shares = [metrics[name] / bound for name, bound in bounds.items() if name in metrics]
     if "persistent" not in metrics and "role_persistent" in metrics:
-        shares.append(metrics["role_persistent"] / PERSISTENT_BOUND)
+        shares.append(metrics["role_persistent"] / bounds["persistent"])
     return max(shares, default=None)
 
 
@@ -224,7 +228,8 @@ def promotion_order(record: Decisions, loss: float) -> list[Product]:
     then to FLOPs, then to the name, so that the order is the same every time.
     """
     low = [product for product in record.products if product.chosen.low]
-    values = {product.name: contribution(product, loss) for product in low}
+    bounds = limits(record, loss)
+    values = {product.name: contribution(product, bounds) for product in low}
     if all(value is None for value in values.values()):
         values = {product.name: product.taken.ratio if product.taken else None for product in low}
 

@@ -114,6 +114,7 @@ def assign(graph: Path, out: Path, record: Decisions, promoted: frozenset[str] |
     """Write the step with the record's formats, but `promoted` in BF16, to `out`, and the new record to `to`."""
     with contextlib.ExitStack() as stack:
         options = ["policy=bf16", f"alignment={record.alignment}"]
+        options += [f"target={record.target}"] if record.target else []
         options += [f"pin={pin}" for pin in pins_for(record, promoted)]
         if to:
             options.append(f"record={stack.enter_context(staged(to))}")
@@ -289,7 +290,8 @@ class StateFile:
         for name, value in self._settings.items():
             if found.get(name) != value:
                 raise ValueError(
-                    f"{self._path} is of another experiment: {name} is {found.get(name)}, now {value}; use another directory"
+                    f"{self._path} is of another experiment: {name} is {found.get(name)}, now {value}; "
+                    "use another directory"
                 )
 
     def write(self, rounds: Sequence[Round], outcome: Outcome | None = None) -> None:

@@ -33,13 +33,18 @@ def test_shares_add_up_to_one():
     assert table["BF16 x BF16"] == {"dgrad": (2, pytest.approx(2 / 26)), "all": (2, pytest.approx(2 / 26))}
 
 
-def test_times_add_up_where_every_product_has_one():
-    content = records.content()
-    for index, entry in enumerate(content["products"]):
-        entry["predicted_us"] = index
-    assert parse(content).time_us == sum(range(len(content["products"])))
-    del content["products"][4]["predicted_us"]
-    assert parse(content).time_us is None
+def test_predictions_and_budgets_are_read():
+    content = json.loads(json.dumps(records.content()))
+    records.price(content)
+    record = parse(content)
+    assert record.target == "h100" and record.time_us == 500 and record.predicted["bf16_us"] == 600
+    assert record.products[0].us == 20 and not record.products[0].measured
+    assert record.products[0].taken.work_us == 3
+    assert [bound.name for bound in record.budget.bounds] == ["loss_mse", "noise_ratio", "persistent"]
+    assert record.more == {}
+    content["budget"]["bounds"][1]["limit"] = None
+    with pytest.raises(DecisionsError, match=r"'budget.bounds\[1\].limit' is null, expected a finite number"):
+        parse(content)
 
 
 @pytest.mark.parametrize("pattern, count", [("layer.1", 6), ("*/wgrad", 6), ("decoder", 1), (None, 19)])
@@ -48,7 +53,8 @@ def test_patterns(pattern, count):
 
 
 def test_a_pattern_without_a_match_offers_the_nearest_names():
-    with pytest.raises(DecisionsError, match=r"no product matches 'encodr.layer.1.output.dens\*'; nearest: 'encoder.layer.1.output.dense'"):
+    offered = r"no product matches 'encodr.layer.1.output.dens\*'; nearest: 'encoder.layer.1.output.dense'"
+    with pytest.raises(DecisionsError, match=offered):
         records.record().select("encodr.layer.1.output.dens*")
     with pytest.raises(DecisionsError, match="no product matches 'zzz'$"):
         records.record().select("zzz")

@@ -57,12 +57,25 @@ def test_a_product_is_explained_with_its_alternatives():
 
 def test_predictions_are_shown_where_the_record_has_them():
     content = records.content()
-    for entry in content["products"]:
-        for index, candidate in enumerate(entry["candidates"]):
-            candidate |= {"predicted_us": 20.5 - index, "predicted_bytes": 2e6}
-    shown = text(explain.details(parse(content), "layer.0.output.dense/dgrad"))
-    assert "predicted 20.5 µs" in shown and "1.67 19.5 2.00 refused, next" in shown
-    assert "predicted time of the products: 0.372 ms" in text(explain.summary(parse(content)))
+    records.price(content)
+    priced = parse(content)
+    shown = text(explain.details(priced, "layer.0.output.dense/dgrad"))
+    assert "predicted 20.00 µs, operands 0.02 MB" in shown and "1.67 20.00 3.00 refused, next" in shown
+    shown = text(explain.summary(priced))
+    assert "predicted on h100: 0.500 ms, of it 0.120 ms casts; all in BF16 0.600 ms, 1.20 x" in shown
+    assert "budget, optimal: at least 0.499 ms" in shown and "noise_ratio 2.50e-02 5.00e-02 50.0 % 0.05" in shown
+    other = json.loads(json.dumps(content))
+    other["predicted"]["total_us"] = 400
+    shown = text(explain.comparison(priced, parse(other)))
+    assert "predicted time, ms 0.500 0.400 -20.0 %" in shown and "moved by casts, MB 4.00 4.00 +0.0 %" in shown
+
+
+def test_a_record_says_what_options_it_was_made_with():
+    content = records.content()
+    assert explain.options_of(parse(content)) == {"alignment": "16"}
+    records.price(content)
+    options = {"alignment": "16", "target": "h100", "loss-mse": "1e-06", "noise-ratio": "0.05", "persistent": "0.03"}
+    assert explain.options_of(parse(content)) == options
 
 
 @pytest.mark.parametrize("numbers, expected", [([], ""), ([3], "3"), ([2, 0, 1, 5], "0-2, 5"), ([1, 3, 4], "1, 3-4")])
@@ -102,9 +115,20 @@ def test_measurements_bounds_and_policies_are_reasons():
 def test_errors_of_an_assignment_are_sums_over_the_chosen_formats():
     sums = explain.error_sums(records.record())
     assert sums["error / bound"] == (pytest.approx(2.9 / 3), 0)
-    assert sums["persistent"] == (pytest.approx(2 * (2e-3 + 4e-3 + 6e-3)), 0)
+    assert sums["persistent"] == (pytest.approx(2 * (2e-3 + 4e-3 + 6e-3)), 6)  # of wgrads only
     assert sums["noise_ratio"] == (pytest.approx(4e-3), 8)  # measured of dgrads in E4M3 only
     assert "loss_mse" not in sums
+
+
+def test_persistent_errors_are_counted_as_policy_budget_counts_them():
+    content = records.content()
+    for entry in content["products"]:
+        if entry["role"] == "wgrad":
+            entry["candidates"][1]["metrics"]["persistent"] = -1e-5
+        if entry["role"] == "dgrad":
+            for candidate in entry["candidates"]:
+                candidate["metrics"]["role_persistent"] = 6e-3
+    assert explain.error_sums(parse(content))["persistent"] == (pytest.approx(6e-3), 0)
 
 
 def test_records_of_different_graphs_are_refused():

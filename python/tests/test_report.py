@@ -102,7 +102,8 @@ def test_a_cell_of_the_heat_map_opens_its_product(page):
     # Bars are in order of their errors: 1e-4 and 1e-2 of 6e-3.
     widths = [float(bar.get_attribute("width")) for bar in chart.locator("rect").all()]
     assert widths[0] < widths[1]
-    histogram = section.get_by_role("img", name="Binary exponents of encoder.layer.0.output.dense/dgrad/lhs, 2^-12 to 2^0")
+    name = "Binary exponents of encoder.layer.0.output.dense/dgrad/lhs, 2^-12 to 2^0"
+    histogram = section.get_by_role("img", name=name)
     assert histogram.locator("rect.hist").count() == len(EXPONENTS)
     assert "step 100: largest 1.5, smallest 2.44e-4, 25 % zeros" in section.inner_text()
     page.keyboard.press("Escape")
@@ -159,6 +160,26 @@ def test_every_control_has_a_name_and_dark_mode_is_dark(page):
     assert page.evaluate(lightness) > 200
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(lightness) < 60
+
+
+def test_predicted_times_and_budgets_are_shown(browser, tmp_path):
+    content = json.loads(json.dumps(records.content()))
+    records.price(content)
+    content["products"][4]["us"] = 80
+    report.write(parse(content), None, tmp_path / "r.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "r.html").as_uri())
+    summary = page.get_by_role("region", name="Summary").inner_text()
+    assert "predicted on h100" in summary and "Budget, optimal: at least 0.499 ms" in summary
+    assert "noise_ratio\t2.50e-02\t5.00e-02\t50.0" in summary
+    page.get_by_role("button", name="µs").click()
+    assert page.locator("#products > tbody > tr").last.locator("td").nth(5).inner_text() == "80.0"
+    page.get_by_label("Colour by", exact=True).select_option("time")
+    colours = page.locator(".heat button").evaluate_all("nodes => nodes.map(n => getComputedStyle(n).backgroundColor)")
+    assert len(set(colours)) == 2
+    page.get_by_role("button", name="cls.predictions.decoder", exact=True).click()
+    assert "predicted\n20 µs" in page.get_by_role("region", name="cls.predictions.decoder").inner_text()
+    page.close()
 
 
 class Tags(HTMLParser):

@@ -19,6 +19,7 @@ from mpt.verify import (
     contribution,
     divergence,
     judge,
+    limits,
     promotion_order,
     smoothed,
     t_quantile,
@@ -105,22 +106,29 @@ def test_runs_that_do_not_fit_are_refused():
         judge({0: curve(0)}, base, CRITERIA)
     with pytest.raises(ValueError, match="seed 1 has 59 steps, its baseline 60"):
         judge({0: curve(0), 1: curve(1)[:-1]}, base, CRITERIA)
-    for bad, message in ((Criteria(window=0), "window is 0"), (Criteria(patience=101), "patience is 101 steps, expected 1 to 100"),
-                         (Criteria(margin=0), "margin is 0, expected more")):  # fmt: skip
+    for bad, message in (
+        (Criteria(window=0), "window is 0"),
+        (Criteria(patience=101), "patience is 101 steps, expected 1 to 100"),
+        (Criteria(margin=0), "margin is 0, expected more"),
+    ):
         with pytest.raises(ValueError, match=message):
             bad.check(100)
 
 
 def test_contributions_are_shares_of_the_bounds():
     record = records.record()
+    bounds = limits(record, 2.0)
+    assert bounds == {"noise_ratio": 5e-2, "persistent": 3e-2, "loss_mse": pytest.approx(4e-6)}
     wgrad = record.product("encoder.layer.2.output.dense/wgrad")
-    assert contribution(wgrad, 2.0) == pytest.approx(6e-3 / 3e-2)
+    assert contribution(wgrad, bounds) == pytest.approx(6e-3 / 3e-2)
     dgrad = record.product("encoder.layer.1.output.dense/dgrad")
-    assert contribution(dgrad, 2.0) == pytest.approx(1e-3 / 5e-2)
-    assert contribution(record.product("cls.predictions.decoder"), 2.0) is None
+    assert contribution(dgrad, bounds) == pytest.approx(1e-3 / 5e-2)
+    assert contribution(record.product("cls.predictions.decoder"), bounds) is None
     content = records.content()
     content["products"][0] = records.product("x", "fprop", loss_mse=8e-6)
-    assert contribution(parse(content).products[0], 2.0) == pytest.approx(8e-6 / (2e-3) ** 2)
+    assert contribution(parse(content).products[0], bounds) == pytest.approx(8e-6 / (2e-3) ** 2)
+    records.price(content)
+    assert limits(parse(content), 2.0)["loss_mse"] == 1e-6
 
 
 def test_promotion_goes_by_contribution_and_unknowns_come_first():

@@ -23,7 +23,8 @@ def write(record: Decisions, metrics: Metrics | None, path: str | os.PathLike[st
     """
     if metrics is not None and metrics.graph_hash != record.graph_hash:
         raise DecisionsError(
-            f"the metrics are of graph {metrics.graph_hash}, the decisions of {record.graph_hash or 'a graph without a hash'}"
+            f"the metrics are of graph {metrics.graph_hash}, "
+            f"the decisions of {record.graph_hash or 'a graph without a hash'}"
         )
     text = render(record, metrics, title).encode()
     with staged(path) as inner:

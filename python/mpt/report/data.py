@@ -87,7 +87,7 @@ def candidate_row(candidate: Candidate, product: Product, columns: list[str], la
         rounded(ratio(candidate, product)),
         rounded(ratio_end(candidate, product, 0)),
         whys(FORMAT_NAME.sub("…", candidate.why)),
-        rounded(candidate.predicted_us),
+        rounded(candidate.us),
         [rounded(candidate.metrics.get(name)) for name in columns],
     ]
 
@@ -153,7 +153,7 @@ def page_data(record: Decisions, metrics: Metrics | None) -> dict[str, Any]:
             "margin": rounded(product.margin),
             "reason": product.reason,
             "pin": product.pin,
-            "us": rounded(product.time_us),
+            "us": rounded(product.us),
             "bytes": product.operand_bytes,
             "bound": [rounded(product.bound.get(name)) for name in columns],
             "candidates": [candidate_row(entry, product, columns, labels, whys) for entry in product.candidates],

@@ -81,7 +81,9 @@ def cards(record: Decisions) -> str:
     low = sum(product.flops for product in record.products if product.chosen.low) / (record.flops or 1)
     figures = [(percent(low), "of the products' FLOPs in 8 bits")]
     if record.time_us is not None:
-        figures.append((f"{record.time_us / 1e3:.2f}&#8239;ms", "predicted time of the products"))
+        figures.append((f"{record.time_us / 1e3:.2f}&#8239;ms", escape(f"predicted on {record.target}")))
+        if record.predicted.get("bf16_us"):
+            figures.append((f"{record.predicted['bf16_us'] / record.time_us:.2f}&#8239;×", "as fast as all in BF16"))
     errors = explain.error_sums(record)
     if "error / bound" in errors:
         figures.append((f"{errors['error / bound'][0]:.2f}", "largest error / bound in 8 bits"))
@@ -116,6 +118,12 @@ def high_rows(record: Decisions) -> list[tuple[str, ...]]:
     return made
 
 
+def budget_rows(record: Decisions) -> list[tuple[str, ...]]:
+    bounds = record.budget.bounds if record.budget else []
+    used = [percent(bound.sum / bound.limit) if bound.limit > 0 else "–" for bound in bounds]
+    return [(escape(b.name), f"{b.sum:.2e}", f"{b.limit:.2e}", share) for b, share in zip(bounds, used)]
+
+
 def near_rows(record: Decisions, count: int = 8) -> list[tuple[str, ...]]:
     near = [(abs(math.log(p.margin)), i, p) for i, p in enumerate(record.products) if p.margin and p.margin > 0]
     made = []
@@ -131,6 +139,9 @@ def summary(record: Decisions) -> str:
         parts.append("<p>Pins: " + ", ".join(f"<code>{escape(pin)}</code>" for pin in record.pins) + "</p>")
     caption = "Share of the products' FLOPs, and number of products"
     parts.append(grid(caption, ["formats", *ROLES, "all"], share_rows(record), class_="shares"))
+    if record.budget:
+        title = f"Budget, {record.budget.status}: at least {record.budget.dual_us / 1e3:.3f} ms by the dual bound"
+        parts.append(grid(title, ["sum of", "is", "limit", "used"], budget_rows(record)))
     if any(not product.chosen.low for product in record.products):
         names = ["reason", "products", "number", "FLOPs"]
         parts.append(grid("What stayed high, and why", names, high_rows(record), text=2))
@@ -186,7 +197,7 @@ def heat_map(record: Decisions) -> str:
     """Layer x product and role; what is in no layer has a row of its own below."""
     inside = [(i, p) for i, p in enumerate(record.products) if p.layer is not None]
     outside = [(i, p) for i, p in enumerate(record.products) if p.layer is None]
-    times = [product.time_us for product in record.products]
+    times = [product.us for product in record.products]
     longest = max((time for time in times if time is not None), default=0) or 1
     shares = [None if time is None else time / longest for time in times]
     order = {role: place for place, role in enumerate(ROLES)}
@@ -237,14 +248,17 @@ def product_row(record: Decisions, product: Product, index: int, timed: bool) ->
         element("td", "–" if value is None else f"{value:.2f}", class_="n", data_v="" if value is None else value),
     ]
     if timed:
-        time = product.time_us
-        cells.append(element("td", "–" if time is None else f"{time:.1f}", class_="n", data_v="" if time is None else time))
+        time = product.us
+        text, sorted_by = ("–", "") if time is None else (f"{time:.1f}", str(time))
+        cells.append(element("td", text, class_="n", data_v=sorted_by))
     cells.append(element("td", f"<span>{escape(product.reason)}</span>", class_="why", title=product.reason))
-    return element("tr", "".join(cells), id=f"p{index}", data_role=product.role, data_layer=layer, data_format=product.label)
+    return element(
+        "tr", "".join(cells), id=f"p{index}", data_role=product.role, data_layer=layer, data_format=product.label
+    )
 
 
 def product_table(record: Decisions) -> str:
-    timed = any(product.time_us is not None for product in record.products)
+    timed = any(product.us is not None for product in record.products)
     names = ["product", "role", "layer", "formats", "FLOPs", "error / bound"] + ["µs"] * timed + ["reason"]
     numeric = {"layer", "FLOPs", "error / bound", "µs"}
     heads = "".join(
@@ -271,7 +285,7 @@ def layer_options(record: Decisions) -> str:
 
 def colour_options(record: Decisions) -> str:
     choices = {"format": "formats", "bound": "error / bound"}
-    if any(product.time_us is not None for product in record.products):
+    if any(product.us is not None for product in record.products):
         choices["time"] = "predicted time"
     return "".join(element("option", text, value=value) for value, text in choices.items())
 
