@@ -127,6 +127,10 @@ def rows_of(seconds: dict, elements: int) -> list[dict[str, object]]:
         ratio = "x memcpy" if rival(key) == COPY else "faster"
         row[ratio] = statistics.median(own / before for own, before in pairs)
         rows.append(row)
+    mine = {(row["format"], row["what"]): row["x memcpy"] for row in rows if row["contender"] == "mpt"}
+    for row in rows:
+        if "faster" in row:
+            row["x memcpy"] = row["faster"] * mine[row["format"], row["what"]]
     return rows
 
 
@@ -152,8 +156,8 @@ def verdicts(places: dict[str, list[dict[str, object]]]) -> list[dict[str, objec
 def cells(row: dict[str, object]) -> list[str]:
     """Return the cells of HEADS."""
     faster = f"{row['faster']:.1f}x" if "faster" in row else "-"
-    copied = f"{row['x memcpy']:.2f}" if "x memcpy" in row else "-"
-    return [row["format"], row["what"], row["contender"], f"{row['ns']:.3f}", f"{row['gb_s']:.1f}", copied, faster]
+    figures = [f"{row['ns']:.3f}", f"{row['gb_s']:.1f}", f"{row['x memcpy']:.2f}"]
+    return [row["format"], row["what"], row["contender"], *figures, faster]
 
 
 def show(report: dict) -> None:
@@ -191,7 +195,8 @@ def write_results(report: dict, directory: Path) -> None:
     lines += [f"{report['cpu']}; {report['versions']}."]
     lines += ["All contenders in one run, one turn after the other; ratios are medians over pairs of turns,"]
     lines += ["and times processor time of the one thread."]
-    lines += ["Where a bar does not hold in memory, the other contender is near memcpy's speed itself."]
+    lines += ["An 8-bit encode or decode moves 5 bytes where memcpy moves 8: 0.63 x memcpy is the memory's speed, and"]
+    lines += ["three times as fast as what takes less than 1.9 x memcpy is not possible on an array in memory."]
     lines += ["", "| bar | array in | format | found | holds |", "| --- | --- | --- | ---: | --- |"]
     lines += [f"| {' | '.join(bar_cells(bar))} |" for bar in report["bars"]]
     for place, rows in report["places"].items():
