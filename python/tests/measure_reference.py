@@ -101,7 +101,7 @@ def scales(x, fmt, history=()):
         return result
     magnitudes = np.abs(x)
     if fmt.scale == "per_tensor":
-        recent = [h for h in history[-fmt.delayed :] if np.isfinite(h)] if fmt.delayed else []
+        recent = [h for h in history if np.isfinite(h)][-fmt.delayed :] if fmt.delayed else []
         amax = max(recent, default=0) or magnitudes.max()
         result[...] = scale_of(amax, fmt)
         return result

@@ -141,7 +141,7 @@ def test_strides(transpose):
 def test_recipes():
     rng = np.random.default_rng(8)
     lhs, rhs = operand(rng, 40, 70), operand(rng, 70, 30)
-    histories = ((100.0, 0.5, float("inf"), 0.25), (3.0,))
+    histories = ((100.0, 0.5, 0.125, float("inf"), 0.25), (3.0,))
     fixed, delayed = Format("f8E5M2", fixed=1.0), Format("f8E4M3FN", delayed=3, margin=1)
     pairs = [(fixed, Format("i8", margin=2)), (delayed, delayed), (Format("i8", fixed=0.125), fixed)]
     pairs += [(Format("i8", "per_vector", margin=3), Format("i8", "block128", margin=1))]
@@ -226,6 +226,14 @@ def test_results_beyond_f32_are_infinitely_wrong():
     assert np.isnan(candidate["be_max"]) and np.isnan(candidate["sqnr_db"])  # null: not a number that JSON has
     clean = measure_product(lhs[1:], rhs, "bf16*bf16")["candidates"][0]
     assert candidate["be_median"] == clean["be_median"] and candidate["saturated"] == [1 / 8, 0]
+
+
+def test_a_result_of_minus_zero_has_no_error():
+    """f32 makes -0 of what f64 cancels to 0: an element like others, with backward error 0."""
+    lhs, rhs = np.full((1, 2), 2.0**-100, np.float32), np.array([[2.0**-100], [-(2.0**-100)]], np.float32)
+    (candidate,) = measure_product(lhs, rhs, "f32*f32")["candidates"]
+    assert np.signbit(rounded_product(lhs, rhs, "f32*f32")).all()
+    assert [candidate[name] for name in BE] == [0, 0, 0]
 
 
 def test_planted_outliers_and_underflow_show_where_they_should():
@@ -329,6 +337,9 @@ def test_batched_sample_covers_all_elements():
     lhs, rhs = operand(rng, 4, 3, 40, 32), operand(rng, 4, 3, 32, 48)
     lhs[2] = 0
     assert measure_product(lhs, rhs, rows=64, columns=64)["excluded"] == 0.25
+    for rows, columns, size in ((2 * 12, 0, 24 * 48), (0, 3 * 12, 40 * 36)):  # one of them: all of the other
+        found = measure_product(lhs, rhs, rows=rows, columns=columns, sketch=10**6)
+        assert 0.9 * size <= len(found["result"]) <= size
 
 
 # Sketches.
@@ -448,9 +459,10 @@ def test_candidates_on_request():
         ("i8[mx*i8", "not a pair"),
         ("bf16*i8[mx", "does not end in ']'"),
         ("i8[fixed=x]*i8", "'x' is not a number"),
-        ("i8[fixed=-1]*i8", "the scale is -1, expected a positive number"),
-        ("i8[fixed=0]*i8", "the scale is 0, expected a positive number"),
-        ("i8[fixed=inf]*i8", "expected a positive number"),
+        ("i8[fixed=-1]*i8", "the scale is -1, expected a finite number of at least 2^-126"),
+        ("i8[fixed=0]*i8", "the scale is 0, expected a finite number"),
+        ("i8[fixed=1e-40]*i8", "expected a finite number of at least 2^-126"),
+        ("i8[fixed=inf]*i8", "expected a finite number"),
         ("i8[delayed=0]*i8", "history is 0, expected 1 to"),
         ("i8[delayed=2,per_vector]*i8", "delayed and fixed scales are per tensor"),
         ("i8[margin=99]*i8", "margin is 99, expected 0 to 60"),
@@ -477,6 +489,9 @@ def test_refused_arrays():
         measure_product(x, x.T, rows=-1)
     with pytest.raises(Error, match="has stride -3"):
         measure_product(x[::-1], x.T)
+    packed = np.zeros(6, [("x", np.float32), ("y", np.uint8)])["x"].reshape(2, 3)
+    with pytest.raises(Error, match="expected multiples of 4"):
+        measure_product(packed, x.T)
     with pytest.raises(Error, match="loss_gradient is"):
         measure_product(x, x.T, loss_gradient=x)
     with pytest.raises(Error, match="gradient is 'result'"):
