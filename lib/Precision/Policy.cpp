@@ -84,7 +84,7 @@ std::vector<Verdict> judgeAll(const Problem &problem, const Product &product,
     verdict.admitted = true;
     judge(verdict, "be_median", bound.error.median);
     judge(verdict, "be_p99", bound.error.p99);
-    std::string why = whyNotRun(verdict.formats);
+    std::string why = problem.target.whyNotRun(verdict.formats);
     if (why.empty())
       why = whyMisaligned(product, verdict.formats, problem.alignment);
     if (why.empty() && verdict.formats.isEightBit())
@@ -315,7 +315,7 @@ llvm::Error precision::verify(const Problem &problem,
     return llvm::createStringError("one decision per product is expected");
   for (const auto &[product, decision] :
        llvm::zip(problem.products, decisions)) {
-    std::string why = whyNotRun(decision.chosen);
+    std::string why = problem.target.whyNotRun(decision.chosen);
     if (why.empty())
       why = whyMisaligned(product, decision.chosen, problem.alignment);
     if (why.empty() && decision.chosen.isEightBit() && decision.pin.empty()) {

@@ -41,6 +41,7 @@ struct Product {
 struct Problem {
   mlir::MLIRContext *context = nullptr;
   PolicyKind policy = PolicyKind::Threshold;
+  Target target;
   std::vector<Pin> pins;
   /// m, n and k of a product in FP8 are multiples of this.
   int64_t alignment = 16;

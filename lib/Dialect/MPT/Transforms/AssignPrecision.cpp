@@ -201,7 +201,7 @@ LogicalResult Driver::report(llvm::Error error) {
 
 LogicalResult Driver::addPins(ArrayRef<std::string> pins) {
   for (const std::string &text : pins) {
-    auto pin = precision::parsePin(problem.context, text);
+    auto pin = precision::parsePin(problem.context, problem.target, text);
     if (!pin)
       return report(pin.takeError());
     problem.pins.push_back(*pin);
