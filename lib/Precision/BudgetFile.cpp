@@ -145,6 +145,50 @@ Expected<Problem> budget::parseProblem(StringRef text, StringRef source) {
   return std::move(reader.problem);
 }
 
+void budget::writeProblem(raw_ostream &os, const Problem &problem) {
+  JsonWriter writer(os);
+  json::OStream &json = writer.json;
+  auto candidate = [&](const Candidate &candidate) {
+    json.attribute("name", candidate.name);
+    writer.number("time", candidate.time);
+    perBound(writer, problem, "errors", candidate.errors);
+    json.attributeArray("shared", [&] {
+      for (unsigned shared : candidate.shared)
+        json.value(problem.shared[shared].name);
+    });
+  };
+  json.object([&] {
+    json.attribute("format", "mpt-budget");
+    json.attribute("version", kBudgetFileVersion);
+    json.attributeArray("bounds", [&] {
+      for (const Bound &bound : problem.bounds)
+        json.object([&] {
+          json.attribute("name", bound.name);
+          writer.number("limit", bound.limit);
+        });
+    });
+    json.attributeArray("shared", [&] {
+      for (const Shared &shared : problem.shared)
+        json.object([&] {
+          json.attribute("name", shared.name);
+          writer.number("time", shared.time);
+        });
+    });
+    json.attributeArray("products", [&] {
+      for (const Product &product : problem.products)
+        json.object([&] {
+          json.attribute("name", product.name);
+          json.attributeArray("candidates", [&] {
+            for (const Candidate &entry : product.candidates)
+              json.object([&] { candidate(entry); });
+          });
+        });
+    });
+  });
+  json.flush();
+  os << "\n";
+}
+
 void budget::writeSolution(raw_ostream &os, const Problem &problem,
                            const Solution &solution) {
   JsonWriter writer(os);

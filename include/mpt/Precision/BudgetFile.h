@@ -24,6 +24,9 @@ inline constexpr int64_t kBudgetFileVersion = 1;
 llvm::Expected<Problem> parseProblem(llvm::StringRef text,
                                      llvm::StringRef source);
 
+/// Writes a problem as `parseProblem` reads it.
+void writeProblem(llvm::raw_ostream &os, const Problem &problem);
+
 /// Writes a solution. Equal inputs give equal bytes.
 void writeSolution(llvm::raw_ostream &os, const Problem &problem,
                    const Solution &solution);

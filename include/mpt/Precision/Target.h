@@ -18,10 +18,6 @@
 namespace mpt {
 namespace precision {
 
-/// The target that decisions are made for if none is named: the one that
-/// packages are built and measured for.
-inline constexpr llvm::StringLiteral kDefaultTarget = "h200";
-
 /// A figure of a target with where it is from.
 struct Figure {
   double value = 0;
