@@ -18,7 +18,7 @@ from mpt.files import link_or_copy, staged
 
 TARGETS = ("cpu", "cuda")
 ENGINES = ("blas", "reference")
-POLICIES = ("threshold", "uniform", "bf16", "fp32")
+POLICIES = ("threshold", "budget", "uniform", "bf16", "fp32")
 
 
 class StageError(RuntimeError):
