@@ -25,13 +25,13 @@ from mpt.decisions import ROLES, Candidate, Decisions, DecisionsError, Product
 
 # Metric -> heading; a column is shown where any candidate has it.
 COLUMNS = {
-    "be_median": "BE median",
-    "be_p99": "BE p99",
-    "loss_mse": "loss MSE",
-    "noise_ratio": "noise ratio",
-    "persistent": "persistent",
-    "role_persistent": "of the role",
-    "sqnr_db": "SQNR dB",
+    "be_median": "BE\nmedian",
+    "be_p99": "BE\np99",
+    "loss_mse": "loss\nMSE",
+    "noise_ratio": "noise\nratio",
+    "persistent": "persis-\ntent",
+    "role_persistent": "of the\nrole",
+    "sqnr_db": "SQNR\ndB",
 }
 # Errors that add up over products (docs/metrics.md), and whose.
 ADDITIVE = {"loss_mse": ("fprop",), "noise_ratio": ("dgrad", "wgrad"), "persistent": ("dgrad", "wgrad")}
@@ -160,8 +160,8 @@ def _verdict(candidate: Candidate, product: Product) -> str:
     """One word or two; `refusals` says why."""
     if candidate.formats == product.chosen:
         return "chosen"
-    state = "within bounds" if candidate.admitted else "undecided" if candidate.undecided else "refused"
-    return f"{state}, next" if candidate.formats == product.runner_up else state
+    state = "admitted" if candidate.admitted else "undecided" if candidate.undecided else "refused"
+    return f"{state}, runner-up" if candidate.formats == product.runner_up else state
 
 
 def refusals(product: Product) -> list[str]:
@@ -186,17 +186,15 @@ def candidate_table(product: Product) -> Table:
     names = [name for name in COLUMNS if any(name in c.metrics for c in product.candidates)]
     timed = any(c.us is not None for c in product.candidates)
     table = Table(box=box.SIMPLE)
-    table.add_column("candidate", no_wrap=True)
-    for name in names:
-        bound = product.bound.get(name)
-        table.add_column(COLUMNS[name] + (f"\nbound {bound:.2e}" if bound else ""), justify="right", no_wrap=True)
-    for column in ["error /\nbound"] + ["µs", "+ casts"] * timed:
+    table.add_column("\ncandidate", overflow="fold")
+    for column in [*(COLUMNS[name] for name in names), "error /\nbound", *["\nµs", "with\ncasts"] * timed]:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for entry in product.candidates:
         cells = [_metric(entry, name) for name in names] + [_number(entry.ratio, ".2f")]
         if timed:
-            cells += [_number(entry.us, ".2f"), _number(entry.work_us, ".2f")]
+            both = None if entry.us is None else entry.us + (entry.work_us or 0.0)
+            cells += [_number(entry.us, ".2f"), _number(both, ".2f")]
         style = "bold" if entry.formats == product.chosen else None
         table.add_row(entry.label, *cells, _verdict(entry, product), style=style)
     return table
@@ -212,6 +210,9 @@ def sentences(product: Product) -> list[str]:
         lines.append(f"  runner-up {product.runner_up.label}{margin}")
     elif margin:
         lines.append(f"  no runner-up{margin}")
+    bounds = [f"{' '.join(COLUMNS[name].split())} {value:.2e}" for name, value in product.bound.items() if name in COLUMNS]
+    if bounds and product.candidates:
+        lines.append(f"  bounds: {', '.join(bounds)}")
     if product.us is not None:
         how = "measured" if product.measured else "predicted"
         lines.append(f"  {how} {product.us:.2f} µs, operands {product.operand_bytes / 1e6:.2f} MB")

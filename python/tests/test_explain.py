@@ -51,8 +51,8 @@ def test_a_product_is_explained_with_its_alternatives():
     shown = text(explain.details(records.record(), "layer.0.output.dense/dgrad"))
     assert "BF16 x BF16: f8E4M3FN x f8E4M3FN: be_median 1.00e-02 is above its bound 6.00e-03" in shown
     assert "runner-up E4M3 x E4M3, bound / error 0.60" in shown
-    assert "E4M3 x E4M3 1.00e-02 3.00e-02 1.00e-03 30.0 1.67 refused, next" in shown
-    assert "bound 6.00e-03" in shown and "noise ratio" in shown and "persistent" not in shown
+    assert "E4M3 x E4M3 1.00e-02 3.00e-02 1.00e-03 30.0 1.67 refused, runner-up" in shown
+    assert "bounds: BE median 6.00e-03, BE p99 2.40e-02" in shown and "noise" in shown and "persis-" not in shown
 
 
 def test_predictions_are_shown_where_the_record_has_them():
@@ -60,7 +60,7 @@ def test_predictions_are_shown_where_the_record_has_them():
     records.price(content)
     priced = parse(content)
     shown = text(explain.details(priced, "layer.0.output.dense/dgrad"))
-    assert "predicted 20.00 µs, operands 0.02 MB" in shown and "1.67 20.00 3.00 refused, next" in shown
+    assert "predicted 20.00 µs, operands 0.02 MB" in shown and "1.67 20.00 23.00 refused, runner-up" in shown
     shown = text(explain.summary(priced))
     assert "predicted on h100: 0.500 ms, of it 0.120 ms casts; all in BF16 0.600 ms, 1.20 x" in shown
     assert "budget, optimal: at least 0.499 ms" in shown and "noise_ratio 2.50e-02 5.00e-02 50.0 % 0.05" in shown

@@ -178,7 +178,10 @@ def test_predicted_times_and_budgets_are_shown(browser, tmp_path):
     colours = page.locator(".heat button").evaluate_all("nodes => nodes.map(n => getComputedStyle(n).backgroundColor)")
     assert len(set(colours)) == 2
     page.get_by_role("button", name="cls.predictions.decoder", exact=True).click()
-    assert "predicted\n20 µs" in page.get_by_role("region", name="cls.predictions.decoder").inner_text()
+    section = page.get_by_role("region", name="cls.predictions.decoder")
+    assert "predicted\n20 µs" in section.inner_text()
+    cells = section.get_by_role("row", name="E4M3 x E4M3").get_by_role("cell").all_inner_texts()
+    assert cells[:3] == ["chosen", "20", "23"]
     page.close()
 
 

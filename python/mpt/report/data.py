@@ -22,12 +22,12 @@ COLUMNS = {
     "loss_mse": "loss MSE",
     "noise_ratio": "noise ratio",
     "persistent": "persistent",
-    "role_persistent": "persistent (role)",
+    "role_persistent": "of the role",
     "sqnr_db": "SQNR dB",
     "flushed_lhs": "flushed lhs",
     "flushed_rhs": "flushed rhs",
 }
-STATES = ("chosen", "within bounds", "undecided", "refused")
+STATES = ("chosen", "admitted", "undecided", "refused")
 SIDES = ("lhs", "rhs", "gradient")
 
 
@@ -80,14 +80,14 @@ def shown_ratio(product: Product) -> float | None:
 
 
 def candidate_row(candidate: Candidate, product: Product, columns: list[str], labels: Table, whys: Table) -> list[Any]:
-    """[label, state, ratio, its lower end, why, µs, a metric for each column]."""
+    """[label, state, ratio, its lower end, why, [µs, µs with casts], a metric for each column]."""
     return [
         labels(candidate.label),
         state(candidate, product),
         rounded(ratio(candidate, product)),
         rounded(ratio_end(candidate, product, 0)),
         whys(FORMAT_NAME.sub("…", candidate.why)),
-        rounded(candidate.us),
+        [rounded(candidate.us), rounded(None if candidate.us is None else candidate.us + (candidate.work_us or 0.0))],
         [rounded(candidate.metrics.get(name)) for name in columns],
     ]
 

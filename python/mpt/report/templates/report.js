@@ -73,21 +73,20 @@ function candidateChart(product) {
 
 function candidateTable(product) {
   const used = data.columns.map((name, i) => i).filter((i) => product.candidates.some((c) => c[6][i] !== null));
-  const timed = product.candidates.some((c) => c[5] !== null);
+  const timed = product.candidates.some((c) => c[5][0] !== null);
   const heads = used.map((i) => {
     const cell = make("th", { scope: "col", class: "n" }, data.columns[i]);
     if (product.bound[i]) cell.append(make("br"), `bound ${number(product.bound[i])}`);
     return cell;
   });
-  const rows = product.candidates.map(([label, state, , , , time, metrics]) => {
+  const rows = product.candidates.map(([label, state, , , , times, metrics]) => {
     const row = make("tr", state === 0 ? { class: "chosen" } : {}, make("th", { scope: "row" }, data.labels[label]),
-      make("td", {}, label === product.next && state ? `${data.states[state]}, next` : data.states[state]));
-    const values = used.map((i) => metrics[i]);
-    for (const value of timed ? [...values, time] : values) row.append(make("td", { class: "n" }, number(value)));
+      make("td", {}, label === product.next && state ? `${data.states[state]}, runner-up` : data.states[state]));
+    for (const value of [...(timed ? times : []), ...used.map((i) => metrics[i])]) row.append(make("td", { class: "n" }, number(value)));
     return row;
   });
-  if (timed) heads.push(make("th", { scope: "col", class: "n" }, "µs"));
   const first = [make("th", { scope: "col" }, "candidate"), make("th", { scope: "col" }, "verdict")];
+  if (timed) first.push(make("th", { scope: "col", class: "n" }, "µs"), make("th", { scope: "col", class: "n" }, "µs with casts"));
   return make("table", {}, make("thead", {}, make("tr", {}, ...first, ...heads)), make("tbody", {}, ...rows));
 }
 
