@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
 import records
-from mpt import decisions
+from mpt import decisions, explain
 from mpt.decisions import DecisionsError, load, parse
+from mpt.report.data import page_data
 
 
 def test_products_know_their_place_and_formats():
@@ -107,6 +109,42 @@ def change(path, value):
 def test_damage_is_named(path, value, message):
     with pytest.raises(DecisionsError, match=message):
         parse(change(path, value))
+
+
+def places(value, path=()):
+    """Paths of all members below a JSON value."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in entries:
+        yield (*path, key)
+        yield from places(member, (*path, key))
+
+
+def test_any_damage_is_a_clear_error_or_none():
+    content = records.content(1)
+    records.price(content)
+    rng = random.Random(0)
+    paths = list(places(json.loads(json.dumps(content))))
+    refused = 0
+    for _ in range(500):
+        path = rng.choice(paths)
+        damaged = json.loads(json.dumps(content))
+        place = damaged
+        for key in path[:-1]:
+            place = place[key]
+        value = rng.choice([None, True, -1, 1e400, "", "x", [], [{}], {}, {"lhs": {}}])
+        if rng.random() < 0.3:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+        try:
+            found = parse(damaged)
+            # What is accepted can be shown: no error is left for later.
+            list(explain.summary(found))
+            list(explain.details(found, "encoder"))
+            page_data(found, None)
+        except DecisionsError:
+            refused += 1
+    assert 100 < refused < 500
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2", "\xff\xfe", "[" * 100000])
