@@ -55,7 +55,7 @@ MPT_WIDE_CLONES void sumErrors(const double *__restrict products,
     noise += e * e;
     other += z * z;
     inner += y * z;
-    // Not -e: the magnitude of -0 must be 0, since negative errors do not count.
+    // Not "e < 0 ? -e : e": an error of -0 would not count in the quantiles.
     Doubles error = (e > zero ? e : zero - e) * inverse;
     // NaN has no order; it is as bad as can be.
     error = error == error ? error : infinite;

@@ -342,6 +342,21 @@ def test_batched_sample_covers_all_elements():
         assert 0.9 * size <= len(found["result"]) <= size
 
 
+def test_a_sample_of_very_many_batch_elements():
+    """4,096 of them; scales and random words are those of the elements that were chosen."""
+    rng = np.random.default_rng(16)
+    lhs, rhs = rng.standard_normal((5000, 2, 3), np.float32), rng.standard_normal((5000, 3, 2), np.float32)
+    left, right = Format("i8", "per_vector", stochastic=True), Format("f8E4M3FN", "block128")
+    found = measure_product(lhs, rhs, text((left, right)), rows=256, columns=256, sketch=10**6)
+    exact = (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.float32)
+    place = {element.tobytes(): i for i, element in enumerate(exact)}
+    chosen = [place[element.tobytes()] for element in np.array(found["result"], np.float32).reshape(4096, 2, 2)]
+    assert chosen == sorted(set(chosen)) and chosen != list(range(4096))
+    expected = reference(lhs, rhs, left, right, part=(chosen, [0, 1], [0, 1]))
+    for name in (*BE, "rel_var"):
+        assert found["candidates"][0][name] == pytest.approx(expected[name], rel=1e-6), name
+
+
 # Sketches.
 
 
