@@ -339,7 +339,7 @@ def test_a_sample_is_measured_on_its_own_elements(granularity):
         assert rows == sorted(set(rows)) and columns == sorted(set(columns))
         seen.append((rows, columns))
         (candidate,) = found["candidates"]
-        expected = reference(lhs, rhs, fmt, nearest, gradient, Names(seed=seed), part=(rows, columns))
+        expected = reference(lhs, rhs, fmt, nearest, gradient, Names(seed=seed), part=np.ix_(rows, columns))
         for name in VALUES:
             assert candidate[name] == pytest.approx(expected[name], rel=1e-6), name
         assert np.isnan(candidate["loss_shift"])  # of a sample it would say nothing
@@ -362,17 +362,26 @@ def test_batched_sample_covers_all_elements():
 
 
 def test_a_sample_of_very_many_batch_elements():
-    """4,096 of them; scales and random words are those of the elements that were chosen."""
+    """4,096 of them; scales, random words and gradients are those of the elements that were chosen."""
     rng = np.random.default_rng(16)
-    lhs, rhs = rng.standard_normal((5000, 2, 3), np.float32), rng.standard_normal((5000, 3, 2), np.float32)
+    lhs, rhs = rng.standard_normal((4200, 6, 3), np.float32), rng.standard_normal((4200, 3, 5), np.float32)
+    gradient = operand(rng, 4200, 6, 5)
     left, right = Format("i8", "per_vector", stochastic=True), Format("f8E4M3FN", "block128")
-    found = measure_product(lhs, rhs, text((left, right)), rows=256, columns=256, sketch=10**6)
+    options = {"loss_gradient": gradient, "rows": 256, "columns": 256, "sketch": 10**6}
+    found = measure_product(lhs, rhs, text((left, right)), **options)
     exact = (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.float32)
-    place = {element.tobytes(): i for i, element in enumerate(exact)}
-    chosen = [place[element.tobytes()] for element in np.array(found["result"], np.float32).reshape(4096, 2, 2)]
-    assert chosen == sorted(set(chosen)) and chosen != list(range(4096))
-    expected = reference(lhs, rhs, left, right, part=(chosen, [0, 1], [0, 1]))
-    for name in (*BE, "rel_var"):
+    holders: dict[float, set[int]] = {}
+    for place, value in np.ndenumerate(exact):
+        holders.setdefault(float(value), set()).add(place[0])
+    parts = np.array(found["result"], np.float32).reshape(4096, 4, 4)
+    elements = [set.intersection(*(holders[value] for value in part.ravel().tolist())).pop() for part in parts]
+    assert elements == sorted(set(elements)) and elements != list(range(4096))
+    rows = np.array([[common(row, exact[e], 0) for row in part] for e, part in zip(elements, parts)])
+    columns = np.array([[common(column, exact[e], 1) for column in part.T] for e, part in zip(elements, parts)])
+    assert len(np.unique(rows, axis=0)) == 15 and len(np.unique(columns, axis=0)) == 5  # all choices of 4 of 6, of 5
+    place = np.array(elements)[:, None, None], rows[:, :, None], columns[:, None, :]
+    expected = reference(lhs, rhs, left, right, gradient, part=place)
+    for name in VALUES:
         assert found["candidates"][0][name] == pytest.approx(expected[name], rel=1e-6), name
 
 
