@@ -70,8 +70,7 @@ struct TableReader : JsonReader {
         !count(*entry, place, "k", shape.k) ||
         !count(*entry, place, "batch", shape.batch) ||
         !storage(*entry, place, "lhs", lhs) ||
-        !storage(*entry, place, "rhs", rhs) ||
-        !number(*entry, place, "us", us))
+        !storage(*entry, place, "rhs", rhs) || !number(*entry, place, "us", us))
       return false;
     if (us == 0)
       return fail(place, "'us' is 0, expected more");
@@ -87,8 +86,8 @@ struct TableReader : JsonReader {
         !string(*object, "", "target", name))
       return false;
     if (name != target.name)
-      return fail("", "measured on '" + name + "', expected '" + target.name +
-                          "'");
+      return fail("",
+                  "measured on '" + name + "', expected '" + target.name + "'");
     const llvm::json::Array *products = array(*object, "", "products");
     if (!products)
       return false;
@@ -110,9 +109,9 @@ std::optional<double> TuningTable::find(const ProductShape &shape,
   return it->second;
 }
 
-llvm::Expected<TuningTable>
-precision::parseTuningTable(StringRef text, StringRef source,
-                            const Target &target) {
+llvm::Expected<TuningTable> precision::parseTuningTable(StringRef text,
+                                                        StringRef source,
+                                                        const Target &target) {
   TableReader reader(source);
   auto root = llvm::json::parse(text);
   if (!root)
@@ -123,13 +122,13 @@ precision::parseTuningTable(StringRef text, StringRef source,
   return std::move(reader.table);
 }
 
-llvm::Expected<TuningTable>
-precision::readTuningTable(StringRef path, const Target &target) {
+llvm::Expected<TuningTable> precision::readTuningTable(StringRef path,
+                                                       const Target &target) {
   auto buffer = llvm::MemoryBuffer::getFile(path);
   if (!buffer)
-    return llvm::createStringError("tuning table '" + path +
-                                   "' cannot be read: " +
-                                   buffer.getError().message());
+    return llvm::createStringError(
+        "tuning table '" + path +
+        "' cannot be read: " + buffer.getError().message());
   return parseTuningTable((*buffer)->getBuffer(), path, target);
 }
 
@@ -160,10 +159,9 @@ std::vector<Work> CostModel::workOf(const Tensor &tensor, FormatAttr format,
   if (format.getStorage() == Storage::F32)
     return result;
   auto add = [&](const std::string &name, double bytes, double launches) {
-    result.push_back({name,
-                      bytes / target.getBytesPerUs() +
-                          launches * target.launch.value,
-                      bytes});
+    result.push_back(
+        {name, bytes / target.getBytesPerUs() + launches * target.launch.value,
+         bytes});
   };
   double wide = kF32Bytes * tensor.elements;
   double narrow = static_cast<double>(format.getBytes()) * tensor.elements;

@@ -86,6 +86,13 @@ void Writer::product(const Problem &problem, const Product &product,
       json.attribute("n", product.metrics.getN());
       json.attribute("k", product.metrics.getK());
     });
+  if (product.priced)
+    json.attributeObject("priced", [&] {
+      json.attribute("m", product.priced->m);
+      json.attribute("n", product.priced->n);
+      json.attribute("k", product.priced->k);
+      json.attribute("batch", product.priced->batch);
+    });
   json.attributeArray("candidates", [&] {
     for (const Verdict &verdict : decision.candidates)
       candidate(verdict);

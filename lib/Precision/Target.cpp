@@ -73,8 +73,7 @@ bool Reader::share(const Object &parent, const std::string &place,
                    StringRef key, Figure &result) {
   if (!figure(parent, place, key, "share", result))
     return false;
-  return result.value <= 1 ||
-         fail(place + "." + key.str(), "a share above 1");
+  return result.value <= 1 || fail(place + "." + key.str(), "a share above 1");
 }
 
 bool Reader::readFigures(const Object &figures) {
@@ -151,8 +150,7 @@ bool Reader::readList(const Object &parent, const std::string &place,
     auto name = value.getAsString();
     auto known = name ? symbolize(*name) : std::nullopt;
     if (!known)
-      return fail(place + "." + key.str(),
-                  describe(value) + " is unknown");
+      return fail(place + "." + key.str(), describe(value) + " is unknown");
     result.push_back(*known);
   }
   return !result.empty() || fail(place, "'" + key + "' is empty");
@@ -186,8 +184,8 @@ bool Reader::readCombination(const Object &object, const std::string &place) {
     return fail(place, "'rate' is '" + rate + "', which 'rates' does not have");
   combination.rate = known - target.rates.begin();
   if (layout != "any" && layout != "k_major")
-    return fail(place, "'layout' is '" + layout +
-                           "', expected 'any' or 'k_major'");
+    return fail(place,
+                "'layout' is '" + layout + "', expected 'any' or 'k_major'");
   combination.kMajor = layout == "k_major";
   target.combinations.push_back(std::move(combination));
   return true;
@@ -210,8 +208,8 @@ bool Reader::readPlace(const Object &casts, StringRef key, Place &place) {
       !string(*entry, here, "source", source))
     return false;
   if (where != "producer" && where != "pass")
-    return fail(here, "'where' is '" + where +
-                          "', expected 'producer' or 'pass'");
+    return fail(here,
+                "'where' is '" + where + "', expected 'producer' or 'pass'");
   place = where == "producer" ? Place::Producer : Place::Pass;
   return true;
 }
@@ -317,8 +315,8 @@ llvm::Expected<Target> precision::getTarget(StringRef nameOrPath) {
   }
   auto buffer = llvm::MemoryBuffer::getFile(nameOrPath);
   if (!buffer)
-    return llvm::createStringError("target '" + nameOrPath +
-                                   "' cannot be read: " +
-                                   buffer.getError().message());
+    return llvm::createStringError(
+        "target '" + nameOrPath +
+        "' cannot be read: " + buffer.getError().message());
   return parseTarget((*buffer)->getBuffer(), nameOrPath);
 }

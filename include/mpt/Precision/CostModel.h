@@ -3,8 +3,8 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // What a product takes in some formats, and what it takes to have its operands
-// in them: casts, amaxes and transposed copies, which all products that read the
-// tensor share. docs/cost-model.md has the formulas.
+// in them: casts, amaxes and transposed copies, which all products that read
+// the tensor share. docs/cost-model.md has the formulas.
 //
 //===----------------------------------------------------------------------===//
 
@@ -79,10 +79,10 @@ struct CostModel {
   ProductTime timeOf(const ProductShape &shape,
                      const FormatPair &formats) const;
 
-  /// What it takes to have a tensor in `format`: nothing for f32, else the cast,
-  /// for recipes that need one the amax, and where `turned` (the product reads
-  /// it other than contiguous along k, and its formats need that) the transposed
-  /// copy. Equal names mean the same work.
+  /// What it takes to have a tensor in `format`: nothing for f32, else the
+  /// cast, for recipes that need one the amax, and where `turned` (the product
+  /// reads it other than contiguous along k, and its formats need that) the
+  /// transposed copy. Equal names mean the same work.
   std::vector<Work> workOf(const Tensor &tensor, FormatAttr format,
                            bool turned) const;
 };

@@ -45,8 +45,12 @@ struct Product {
   /// The operand that is a gradient.
   Side gradient = Side::None;
   Operand lhs, rhs;
+  /// The size to predict times for, where that is not its own.
+  std::optional<ProductShape> priced;
 
-  ProductShape getShape() const { return {m, n, k, batch}; }
+  ProductShape getShape() const {
+    return priced.value_or(ProductShape{m, n, k, batch});
+  }
   double getFlops() const { return getShape().getFlops(); }
 };
 

@@ -43,8 +43,7 @@ TEST_F(CostModelTest, AgreesWithPublishedRates) {
       {{4096, 4096, 7168}, 1410},
       {{4096, 7168, 16384}, 1520}};
   for (const auto &[shape, rate] : published)
-    EXPECT_NEAR(teraflops(shape, h100.timeOf(shape, e4m3())), rate,
-                0.15 * rate)
+    EXPECT_NEAR(teraflops(shape, h100.timeOf(shape, e4m3())), rate, 0.15 * rate)
         << shape.m << "x" << shape.n << "x" << shape.k;
   // torch.matmul on an H200.
   ProductShape cube{8192, 8192, 8192};
@@ -61,8 +60,7 @@ TEST_F(CostModelTest, FollowsTheRoofline) {
   // A weight's gradient has 8 x 4 tiles of 128 x 256, for 132 processors: k is
   // cut, or it would take as long as 132 tiles.
   ProductShape wgrad{1024, 1024, 32768};
-  double whole =
-      2 * 128 * 256 * (32768.0 + 241) / (989.4e6 * 0.86 / 132) / 2;
+  double whole = 2 * 128 * 256 * (32768.0 + 241) / (989.4e6 * 0.86 / 132) / 2;
   EXPECT_LT(h200.timeOf(wgrad, bf16()).us, whole);
   // Waves: one tile more than there are processors takes twice as long.
   CostModel coarse = h200;
@@ -75,8 +73,8 @@ TEST_F(CostModelTest, FollowsTheRoofline) {
 
 TEST_F(CostModelTest, EightBitsPayWhereProductsAreLarge) {
   // A linear layer's forward product and its casts, against BF16's.
-  auto total = [&](const CostModel &model, int64_t tokens, int64_t k,
-                   int64_t n, const FormatPair &formats) {
+  auto total = [&](const CostModel &model, int64_t tokens, int64_t k, int64_t n,
+                   const FormatPair &formats) {
     double us = model.timeOf({tokens, n, k}, formats).us;
     for (const Work &work : model.workOf({"x", tokens * k, true}, formats.lhs,
                                          /*turned=*/false))
@@ -116,9 +114,9 @@ TEST_F(CostModelTest, NamesSharedWork) {
   EXPECT_EQ(names(value, e5m2, true),
             "x/amax 0; x/cast.f8E5M2 5000; x/cast.f8E5M2/transposed 2000; ");
   EXPECT_EQ(names(weight, e5m2, false), "w/amax 4000; w/cast.f8E5M2 5000; ");
-  FormatAttr delayed = FormatAttr::get(&context, Storage::E4M3,
-                                       Granularity::PerTensor, Recipe::Delayed,
-                                       Rounding::Nearest);
+  FormatAttr delayed =
+      FormatAttr::get(&context, Storage::E4M3, Granularity::PerTensor,
+                      Recipe::Delayed, Rounding::Nearest);
   EXPECT_EQ(names(value, delayed, false),
             "x/amax 0; x/cast.f8E4M3FN [delayed] 1000; ");
 }
@@ -143,16 +141,18 @@ TEST_F(CostModelTest, RefusesBadTables) {
   auto refusal = [&](const std::string &products,
                      const std::string &target = "h200") {
     return llvm::toString(
-        parseTuningTable(R"({"format": "mpt-tuning", "version": 1, "target": ")" +
-                             target + R"(", "products": [)" + products + "]}",
-                         "table", h200.target)
+        parseTuningTable(
+            R"({"format": "mpt-tuning", "version": 1, "target": ")" + target +
+                R"(", "products": [)" + products + "]}",
+            "table", h200.target)
             .takeError());
   };
   const std::string entry =
       R"({"m": 1, "n": 1, "k": 1, "batch": 1, "lhs": "bf16", "rhs": "bf16", "us": )";
   EXPECT_EQ(refusal(entry + "2}", "h100"),
             "table: measured on 'h100', expected 'h200'");
-  EXPECT_EQ(refusal(entry + "0}"), "table: products[0]: 'us' is 0, expected more");
+  EXPECT_EQ(refusal(entry + "0}"),
+            "table: products[0]: 'us' is 0, expected more");
   EXPECT_EQ(refusal(entry + "1}," + entry + "2}"),
             "table: products[1]: shape and formats are there twice");
   EXPECT_EQ(refusal(R"({"m": 0})"), "table: products[0]: 'm' is 0, expected an "

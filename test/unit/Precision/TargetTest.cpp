@@ -8,8 +8,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/Target.h"
-#include "gtest/gtest.h"
 #include "llvm/Support/JSON.h"
+#include "gtest/gtest.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -95,17 +95,16 @@ template <typename Change> std::string refusal(Change change) {
             llvm::json::Object{{"peak", figure(1, "TFLOP/s")},
                                {"efficiency", figure(1, "share")},
                                {"overhead_k", figure(0, "elements of k")}}}}},
-      {"products",
-       llvm::json::Array{llvm::json::Object{
-           {"lhs", llvm::json::Array{"i8"}},
-           {"rhs", llvm::json::Array{"i8"}},
-           {"scale", llvm::json::Array{"per_tensor"}},
-           {"recipe", llvm::json::Array{"current"}},
-           {"rounding", llvm::json::Array{"nearest"}},
-           {"rate", "f32"},
-           {"layout", "any"},
-           {"alignment", 1},
-           {"source", "a test"}}}},
+      {"products", llvm::json::Array{llvm::json::Object{
+                       {"lhs", llvm::json::Array{"i8"}},
+                       {"rhs", llvm::json::Array{"i8"}},
+                       {"scale", llvm::json::Array{"per_tensor"}},
+                       {"recipe", llvm::json::Array{"current"}},
+                       {"rounding", llvm::json::Array{"nearest"}},
+                       {"rate", "f32"},
+                       {"layout", "any"},
+                       {"alignment", 1},
+                       {"source", "a test"}}}},
       {"casts", llvm::json::Object{{"amax", place()},
                                    {"bf16", place()},
                                    {"current", place()},
@@ -132,11 +131,11 @@ TEST_F(TargetTest, RefusesHoles) {
               (*o.getObject("figures")->getObject("units"))["value"] = 0;
             }),
             "small.json: figures.units: 'value' is 0, expected more");
-  EXPECT_EQ(refusal([](Object &o) {
-              (*o.getObject("figures")
-                    ->getObject("memory_efficiency"))["value"] = 2;
-            }),
-            "small.json: figures.memory_efficiency: a share above 1");
+  EXPECT_EQ(
+      refusal([](Object &o) {
+        (*o.getObject("figures")->getObject("memory_efficiency"))["value"] = 2;
+      }),
+      "small.json: figures.memory_efficiency: a share above 1");
   EXPECT_EQ(refusal([](Object &o) {
               (*o.getObject("figures")->getObject("launch"))["unit"] = "ms";
             }),
@@ -147,10 +146,9 @@ TEST_F(TargetTest, RefusesHoles) {
   EXPECT_EQ(refusal([&](Object &o) { product(o)["rate"] = "int8"; }),
             "small.json: products[0]: 'rate' is 'int8', which 'rates' does not "
             "have");
-  EXPECT_EQ(refusal([&](Object &o) {
-              product(o)["lhs"] = llvm::json::Array{"fp4"};
-            }),
-            "small.json: products[0].lhs: \"fp4\" is unknown");
+  EXPECT_EQ(
+      refusal([&](Object &o) { product(o)["lhs"] = llvm::json::Array{"fp4"}; }),
+      "small.json: products[0].lhs: \"fp4\" is unknown");
   EXPECT_EQ(refusal([](Object &o) {
               (*o.getObject("casts")->getObject("bf16"))["where"] = "nowhere";
             }),

@@ -7,6 +7,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Parser/Parser.h"
 #include "mpt/Dialect/MPT/Analysis/Storage.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
@@ -159,6 +160,7 @@ struct Driver {
                           int64_t alignment);
   LogicalResult addPins(ArrayRef<std::string> pins);
   LogicalResult collect();
+  LogicalResult priceAt(StringRef path);
   LogicalResult decide();
   void insertCasts();
   LogicalResult write(StringRef path);
@@ -295,6 +297,45 @@ LogicalResult Driver::collect() {
   return success();
 }
 
+StringRef graphHashOf(func::FuncOp func) {
+  auto hash = func->getParentOfType<ModuleOp>()->getAttrOfType<StringAttr>(
+      kGraphHashAttr);
+  return hash ? hash.getValue() : "";
+}
+
+/// Takes the sizes that times are predicted for from another step of the same
+/// model: the importer knows how sizes follow from batch and sequence, and
+/// names stay the same.
+LogicalResult Driver::priceAt(StringRef path) {
+  auto module = parseSourceFile<ModuleOp>(path, func.getContext());
+  if (!module)
+    return func.emitError("assign-precision: price-at: '")
+           << path << "' cannot be read";
+  func::FuncOp other = getStage(*module, "step", "assign-precision");
+  if (!other)
+    return failure();
+  if (graphHashOf(other) != graphHashOf(func))
+    return func.emitError("assign-precision: price-at: '")
+           << path << "' is of graph '" << graphHashOf(other) << "', expected '"
+           << graphHashOf(func) << "'";
+  Driver sized(other);
+  if (failed(sized.collect()))
+    return failure();
+  llvm::StringMap<const precision::Product *> byName;
+  for (const precision::Product &product : sized.problem.products)
+    byName[product.name] = &product;
+  for (precision::Product &product : problem.products) {
+    const precision::Product *same = byName.lookup(product.name);
+    if (!same)
+      return func.emitError("assign-precision: price-at: '")
+             << path << "' has no product '" << product.name << "'";
+    product.priced = same->getShape();
+    product.lhs = same->lhs;
+    product.rhs = same->rhs;
+  }
+  return success();
+}
+
 LogicalResult Driver::decide() {
   if (llvm::Error error = problem.check())
     return report(std::move(error));
@@ -383,10 +424,8 @@ Value Driver::castOf(Value value, FormatAttr format) {
 }
 
 LogicalResult Driver::write(StringRef path) {
-  auto module = func->getParentOfType<ModuleOp>();
-  auto hash = module->getAttrOfType<StringAttr>(kGraphHashAttr);
-  return report(precision::writeDecisionsFile(path, problem, outcome,
-                                              hash ? hash.getValue() : ""));
+  return report(
+      precision::writeDecisionsFile(path, problem, outcome, graphHashOf(func)));
 }
 
 LogicalResult Driver::writeProblem(StringRef path) {
@@ -413,6 +452,7 @@ struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
     if (failed(driver.check()) ||
         failed(driver.setTarget(target, tuning, alignment)) ||
         failed(driver.addPins(pins)) || failed(driver.collect()) ||
+        (!price.empty() && failed(driver.priceAt(price))) ||
         failed(driver.decide()))
       return signalPassFailure();
     driver.insertCasts();

@@ -105,6 +105,8 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
            "path of a description">,
     Option<"tuning", "tuning", "std::string", "\"\"",
            "measured times of products on the target (JSON)">,
+    Option<"price", "price-at", "std::string", "\"\"",
+           "step of the same model at the size that times are predicted for">,
     Option<"lossMse", "loss-mse", "double", "-1",
            "budget: largest sum of loss_mse over the forward products">,
     Option<"noiseRatio", "noise-ratio", "double", "5e-2",
