@@ -43,16 +43,17 @@ def run_what_if(args: argparse.Namespace) -> None:
     """Assign precision as it is and with a change: time, bytes and error before and after."""
     from mpt import decisions, explain
 
-    if not (args.policy or args.pin or args.set):
-        raise ValueError("what-if: nothing to change, expected --policy, --pin or --set")
+    change = settings_of(args) | dict(args.set)
+    if not (args.policy or args.pin or change):
+        raise ValueError("what-if: nothing to change, expected --policy, --pin, a target, a bound or --set")
     policy, pins, options = "threshold", [], {}
     if args.record:
         base = decisions.load(args.record)
         policy, pins, options = base.policy, base.pins, explain.options_of(base)
     options |= dict(args.option)
     before = explain.assignment(args.graph, policy, pins, args.metrics, options)
-    changed = options | dict(args.set)
-    after = explain.assignment(args.graph, args.policy or policy, [*pins, *args.pin], args.metrics, changed)
+    pins = [*pins, *args.pin]
+    after = explain.assignment(args.graph, args.policy or policy, pins, args.metrics, options | change)
     show(explain.comparison(before, after, limit=args.limit))
 
 
@@ -75,7 +76,7 @@ def run_verify(args: argparse.Namespace) -> None:
     if args.record:
         record = decisions.load(args.record)
     else:
-        record = explain.assignment(args.graph, args.policy, args.pin, args.metrics, dict(args.option))
+        record = explain.assignment(args.graph, args.policy, args.pin, args.metrics, settings_of(args))
     window = args.window or max(1, min(50, args.steps // 5))
     patience = args.patience or max(1, min(50, args.steps // 10))
     criteria = verify.Criteria(args.margin, window, args.excess, patience)
@@ -118,6 +119,23 @@ def statement(experiment: object, outcome: object) -> str:
     )
 
 
+SETTINGS = ("target", "tuning", "loss-mse", "noise-ratio", "persistent")
+
+
+def add_settings(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """Add options of --assign-precision besides policy and pins, as `mptc assign` has them."""
+    parser.add_argument("--target", metavar="NAME|FILE.json", help=f"{prefix}machine that runs the step")
+    parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help=f"{prefix}measured times of products on it")
+    for bound in SETTINGS[2:]:
+        parser.add_argument(f"--{bound}", type=float, metavar="SUM", help=f"{prefix}a bound of policy budget")
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, str]:
+    """What `add_settings` was given, by the pass's names."""
+    values = {name: getattr(args, name.replace("-", "_")) for name in SETTINGS}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
 def option(text: str) -> tuple[str, str]:
     """Parse NAME=VALUE, an option of --assign-precision."""
     name, equals, value = text.partition("=")
@@ -146,9 +164,10 @@ def add_commands(
     parser.add_argument("--policy", choices=stages.POLICIES, help="change: another policy")
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT", help="change: one more pin")
     parser.add_argument("--option", type=option, action="append", default=[], metavar="NAME=VALUE",
-                        help="before and after: an option of --assign-precision, such as target=h200")  # fmt: skip
+                        help="before and after: an option of --assign-precision, such as price-at=batch=64,seq=512")  # fmt: skip
     parser.add_argument("--set", type=option, action="append", default=[], metavar="NAME=VALUE",
                         help="change: an option of --assign-precision, such as alignment=1")  # fmt: skip
+    add_settings(parser, "change: ")
     parser.add_argument("--limit", type=positive, default=40, help="products listed")
 
     parser = command("report", run_report)
@@ -165,8 +184,7 @@ def add_commands(
     parser.add_argument("--metrics", type=Path, help="metrics.json to assign by")
     parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
-    parser.add_argument("--option", type=option, action="append", default=[], metavar="NAME=VALUE",
-                        help="of --assign-precision")  # fmt: skip
+    add_settings(parser)
     parser.add_argument("--steps", type=positive, default=1000)
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order and dropout")
     parser.add_argument("--rounds", type=positive, default=6, help="at most")

@@ -109,7 +109,8 @@ class Product:
     margin: float | None  # bound / error of the candidate that decided
     reason: str
     pin: str | None
-    profiled: dict[str, int] = field(default_factory=dict)
+    profiled: dict[str, int] = field(default_factory=dict)  # m, n, k where its metrics were measured
+    priced: dict[str, int] = field(default_factory=dict)  # m, n, k, batch that its time is of, if others
     us: float | None = None  # predicted, or measured, under the chosen formats, without casts
     measured: bool = False  # the time
 
@@ -320,7 +321,8 @@ def _product(place: _Place) -> Product:
     role = place.get("role")
     if role.text() not in ROLES:
         raise role.fail("one of " + ", ".join(ROLES))
-    runner_up, pin, profiled, measured = (place.maybe(key) for key in ("runner_up", "pin", "profiled", "measured"))
+    runner_up, pin, measured = (place.maybe(key) for key in ("runner_up", "pin", "measured"))
+    profiled, priced = place.maybe("profiled"), place.maybe("priced")
     return Product(
         name=place.get("name").text(),
         role=role.text(),
@@ -334,6 +336,7 @@ def _product(place: _Place) -> Product:
         reason=place.get("reason").text(),
         pin=pin.text() if pin else None,
         profiled={key: profiled.get(key).count() for key in "mnk"} if profiled else {},
+        priced={key: priced.get(key).count() for key in ("m", "n", "k", "batch")} if priced else {},
         us=_optional(place.maybe("us")),
         measured=measured.truth() if measured else False,
     )

@@ -200,6 +200,14 @@ def candidate_table(product: Product) -> Table:
     return table
 
 
+def _priced(product: Product) -> str:
+    """The size that a product's time is of, where that is not its own."""
+    at = product.priced
+    if not at:
+        return ""
+    return f" at {at['m']} x {at['n']} x {at['k']}" + (f", {at['batch']} of them" if at["batch"] > 1 else "")
+
+
 def sentences(product: Product) -> list[str]:
     """What was decided of a product and why, in words."""
     size = f"{product.m} x {product.n} x {product.k}" + (f", {product.batch} of them" if product.batch > 1 else "")
@@ -215,7 +223,7 @@ def sentences(product: Product) -> list[str]:
         lines.append(f"  bounds: {', '.join(bounds)}")
     if product.us is not None:
         how = "measured" if product.measured else "predicted"
-        lines.append(f"  {how} {product.us:.2f} µs, operands {product.operand_bytes / 1e6:.2f} MB")
+        lines.append(f"  {how} {product.us:.2f} µs{_priced(product)}, operands {product.operand_bytes / 1e6:.2f} MB")
     measured = product.profiled
     if measured and measured["k"] != product.k:
         lines.append(f"  measured at k = {measured['k']}, backward errors rescaled")

@@ -58,9 +58,10 @@ def test_a_product_is_explained_with_its_alternatives():
 def test_predictions_are_shown_where_the_record_has_them():
     content = records.content()
     records.price(content)
+    content["products"][4]["priced"] = {"m": 512, "n": 64, "k": 64, "batch": 1}
     priced = parse(content)
     shown = text(explain.details(priced, "layer.0.output.dense/dgrad"))
-    assert "predicted 20.00 µs, operands 0.02 MB" in shown and "1.67 20.00 23.00 refused, runner-up" in shown
+    assert "predicted 20.00 µs at 512 x 64 x 64, operands 0.02 MB" in shown and "1.67 20.00 23.00 refused, runner-up" in shown
     shown = text(explain.summary(priced))
     assert "predicted on h100: 0.500 ms, of it 0.120 ms casts; all in BF16 0.600 ms, 1.20 x" in shown
     assert "budget, optimal: at least 0.499 ms" in shown and "noise_ratio 2.50e-02 5.00e-02 50.0 % 0.05" in shown
@@ -155,7 +156,7 @@ def test_commands(mptc, tmp_path):
     done = mptc("diff", a, b)
     assert done.returncode == 1 and "b.json: not a decision record" in done.stderr
     done = mptc("what-if", "g.mlir")
-    assert done.returncode == 1 and "nothing to change, expected --policy, --pin or --set" in done.stderr
+    assert done.returncode == 1 and "nothing to change, expected --policy, --pin, a target" in done.stderr
 
 
 def test_what_if_assigns_twice_and_writes_nothing(mptc, tmp_path):
