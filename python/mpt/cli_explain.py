@@ -114,8 +114,8 @@ def statement(experiment: object, outcome: object) -> str:
     criteria = experiment.criteria
     return (
         f"{outcome.text}\n{len(experiment.seeds)} paired seeds of {experiment.steps} steps, engine {experiment.engine}, "
-        f"losses over the last {criteria.window} steps; diverged means not finite, or {100 * criteria.excess:g} % above "
-        f"the baseline for {criteria.patience} steps; margin {100 * criteria.margin:g} % of the baseline's loss"
+        f"losses over the last {criteria.window} steps; diverged means not finite, or for {criteria.patience} steps "
+        f"{100 * criteria.excess:g} % above all that the baseline had as long before; margin {100 * criteria.margin:g} % of the baseline's loss"
     )
 
 

@@ -34,8 +34,9 @@ class Verdict(str, enum.Enum):
 class Criteria:
     """What the verdicts mean. Losses are means over the last `window` steps.
 
-    Diverged: a loss that is not finite, or one that is above the baseline's by `excess` of it
-    for `patience` steps on end, under any seed. Equivalent: the 95 % interval of the mean
+    Diverged: a loss that is not finite, or one that for `patience` steps on end is above all that
+    the baseline had in the last `patience` steps by `excess` of it, under any seed (so that a
+    curve that falls a little later has not diverged). Equivalent: the 95 % interval of the mean
     difference of the final losses lies within +-`margin` of the baseline's final loss.
     """
 
@@ -123,14 +124,20 @@ def smoothed(losses: Sequence[float], window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
+def recent_maximum(values: np.ndarray, steps: int) -> np.ndarray:
+    """At each step, the largest value of this one and the `steps` before it."""
+    padded = np.concatenate([np.full(steps, -np.inf), values])
+    return np.lib.stride_tricks.sliding_window_view(padded, steps + 1).max(axis=1)
+
+
 def divergence(losses: Sequence[float], baseline: Sequence[float], criteria: Criteria) -> int | None:
     """The step at which a run has diverged from its baseline, or None."""
     values = np.asarray(losses, np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     finite = values[: bad[0]] if bad.size else values
     count = min(len(finite), len(baseline))
-    limit = (1 + criteria.excess) * smoothed(baseline, criteria.window)[:count]
-    above = smoothed(finite, criteria.window)[:count] > limit
+    limit = (1 + criteria.excess) * recent_maximum(smoothed(baseline, criteria.window), criteria.patience)
+    above = smoothed(finite, criteria.window)[:count] > limit[:count]
     below = np.concatenate([[-1], np.flatnonzero(~above)])
     lengths = np.arange(count) - below[np.searchsorted(below, np.arange(count), side="right") - 1]
     late = np.flatnonzero(lengths >= criteria.patience)

@@ -68,6 +68,15 @@ def test_divergence_needs_its_time():
     assert divergence([], base, criteria) is None
 
 
+def test_a_curve_that_falls_later_has_not_diverged():
+    base = [8.0] * 10 + list(np.linspace(8, 2, 40)) + [2.0] * 50
+    criteria = Criteria(window=1, excess=0.05, patience=10)
+    assert divergence([8.0] * 8 + base[:-8], base, criteria) is None
+    assert divergence([8.0] * 30 + base[:-30], base, criteria) is not None
+    stuck = base[:30] + [base[30]] * 70
+    assert divergence(stuck, base, criteria) == 41 + 10  # within 5 % of 10 steps ago until step 41
+
+
 def test_equal_curves_are_equivalent():
     base = {seed: curve(seed) for seed in range(3)}
     found = judge(base, base, CRITERIA)
