@@ -114,8 +114,9 @@ def statement(experiment: object, outcome: object) -> str:
     criteria = experiment.criteria
     return (
         f"{outcome.text}\n{len(experiment.seeds)} paired seeds of {experiment.steps} steps, engine {experiment.engine}, "
-        f"losses over the last {criteria.window} steps; diverged means not finite, or for {criteria.patience} steps "
-        f"{100 * criteria.excess:g} % above all that the baseline had as long before; margin {100 * criteria.margin:g} % of the baseline's loss"
+        f"losses over the last {criteria.window} steps; diverged means not finite, or for {criteria.patience} steps on "
+        f"end {100 * criteria.excess:g} % above all that the baseline had in as many steps before; "
+        f"margin {100 * criteria.margin:g} % of the baseline's loss"
     )
 
 
@@ -164,7 +165,7 @@ def add_commands(
     parser.add_argument("--policy", choices=stages.POLICIES, help="change: another policy")
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT", help="change: one more pin")
     parser.add_argument("--option", type=option, action="append", default=[], metavar="NAME=VALUE",
-                        help="before and after: an option of --assign-precision, such as price-at=batch=64,seq=512")  # fmt: skip
+                        help="before and after: an option of --assign-precision, such as price-at=large.mlir")  # fmt: skip
     parser.add_argument("--set", type=option, action="append", default=[], metavar="NAME=VALUE",
                         help="change: an option of --assign-precision, such as alignment=1")  # fmt: skip
     add_settings(parser, "change: ")
