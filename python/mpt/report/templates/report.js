@@ -76,7 +76,7 @@ function candidateTable(product) {
   const timed = product.candidates.some((c) => c[5][0] !== null);
   const heads = used.map((i) => {
     const cell = make("th", { scope: "col", class: "n" }, data.columns[i]);
-    if (product.bound[i]) cell.append(make("br"), `bound ${number(product.bound[i])}`);
+    if (product.bound[i]) cell.append(make("br"), `≤ ${number(product.bound[i])}`);
     return cell;
   });
   const rows = product.candidates.map(([label, state, , , , times, metrics]) => {
@@ -86,7 +86,7 @@ function candidateTable(product) {
     return row;
   });
   const first = [make("th", { scope: "col" }, "candidate"), make("th", { scope: "col" }, "verdict")];
-  if (timed) first.push(make("th", { scope: "col", class: "n" }, "µs"), make("th", { scope: "col", class: "n" }, "µs with casts"));
+  if (timed) first.push(make("th", { scope: "col", class: "n" }, "µs"), make("th", { scope: "col", class: "n" }, "with casts"));
   return make("table", {}, make("thead", {}, make("tr", {}, ...first, ...heads)), make("tbody", {}, ...rows));
 }
 
