@@ -12,6 +12,7 @@
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/FormatVariadic.h"
+#include <cmath>
 
 using namespace mlir;
 using namespace mpt;
@@ -193,6 +194,26 @@ void Driver::decide(const budget::Solution &solution) {
   }
 }
 
+/// Solves once more without each pin.
+llvm::Error pricePins(const Problem &problem,
+                      ArrayRef<std::optional<size_t>> pins, Outcome &outcome) {
+  for (size_t i = 0; i < problem.pins.size(); ++i) {
+    std::vector<std::optional<size_t>> others(pins.begin(), pins.end());
+    for (std::optional<size_t> &pin : others)
+      if (pin == i)
+        pin.reset();
+    Driver driver{problem, others, outcome, {}, {}, {}, 0};
+    driver.build();
+    auto free = budget::solve(driver.model);
+    if (!free)
+      return free.takeError();
+    outcome.pinPrices.push_back(free->chosen.empty()
+                                    ? std::nan("")
+                                    : outcome.budget->time - free->time);
+  }
+  return llvm::Error::success();
+}
+
 } // namespace
 
 std::string precision::whyUnpriced(const Product &product,
@@ -228,6 +249,9 @@ llvm::Error precision::chooseByBudget(const Problem &problem,
   outcome.model = driver.model;
   if (solution->chosen.empty() && !driver.model.products.empty())
     return driver.explain();
+  // The models start from decisions that are BF16 still.
+  if (llvm::Error error = pricePins(problem, pins, outcome))
+    return error;
   driver.decide(*solution);
   return llvm::Error::success();
 }

@@ -167,6 +167,10 @@ void Writer::budget(const Outcome &outcome) {
   json.attribute("status", nameOf(solution.status));
   number("proven_us", solution.proven);
   number("dual_bound_us", solution.dualBound);
+  json.attributeArray("pin_prices_us", [&] {
+    for (double price : outcome.pinPrices)
+      value(price);
+  });
   json.attributeArray("bounds", [&] {
     for (const auto &[bound, sum, multiplier] : llvm::zip(
              outcome.model->bounds, solution.errors, solution.multipliers))

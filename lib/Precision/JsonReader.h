@@ -134,13 +134,16 @@ struct JsonWriter {
   explicit JsonWriter(llvm::raw_ostream &os) : json(os, /*IndentSize=*/1) {}
 
   /// The shortest text that reads back as `x`; null if it is not finite.
-  void number(llvm::StringRef key, double x) {
+  void value(double x) {
     if (!std::isfinite(x))
-      return json.attribute(key, nullptr);
+      return json.value(nullptr);
     char buffer[32];
     auto end = std::to_chars(buffer, buffer + sizeof(buffer), x).ptr;
-    json.attributeBegin(key);
     json.rawValue(llvm::StringRef(buffer, end - buffer));
+  }
+  void number(llvm::StringRef key, double x) {
+    json.attributeBegin(key);
+    value(x);
     json.attributeEnd();
   }
 };

@@ -127,6 +127,9 @@ struct Outcome {
   /// Of the policy `budget`: what was solved, and how.
   std::optional<budget::Problem> model;
   std::optional<budget::Solution> budget;
+  /// Of the policy `budget`, one per pin: predicted microseconds that the step
+  /// would take less without it; NaN where that is not known.
+  std::vector<double> pinPrices;
 };
 
 /// Decides. Expects that `problem.check()` succeeds. Fails where no assignment

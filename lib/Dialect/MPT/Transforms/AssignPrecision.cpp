@@ -303,9 +303,9 @@ StringRef graphHashOf(func::FuncOp func) {
   return hash ? hash.getValue() : "";
 }
 
-/// Takes the sizes that times are predicted for from another step of the same
-/// model: the importer knows how sizes follow from batch and sequence, and
-/// names stay the same.
+/// Takes the sizes that times are predicted for from another step of the model,
+/// of another batch, sequence or width: the importer knows how sizes follow
+/// from those, and names stay the same.
 LogicalResult Driver::priceAt(StringRef path) {
   auto module = parseSourceFile<ModuleOp>(path, func.getContext());
   if (!module)
@@ -314,10 +314,6 @@ LogicalResult Driver::priceAt(StringRef path) {
   func::FuncOp other = getStage(*module, "step", "assign-precision");
   if (!other)
     return failure();
-  if (graphHashOf(other) != graphHashOf(func))
-    return func.emitError("assign-precision: price-at: '")
-           << path << "' is of graph '" << graphHashOf(other) << "', expected '"
-           << graphHashOf(func) << "'";
   Driver sized(other);
   if (failed(sized.collect()))
     return failure();
@@ -329,6 +325,11 @@ LogicalResult Driver::priceAt(StringRef path) {
     if (!same)
       return func.emitError("assign-precision: price-at: '")
              << path << "' has no product '" << product.name << "'";
+    if (same->role != product.role)
+      return func.emitError("assign-precision: price-at: '")
+             << path << "' has product '" << product.name << "' as "
+             << stringifyRole(same->role) << ", expected "
+             << stringifyRole(product.role);
     product.priced = same->getShape();
     product.lhs = same->lhs;
     product.rhs = same->rhs;

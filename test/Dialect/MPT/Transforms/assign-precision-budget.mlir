@@ -4,6 +4,13 @@
 // RUN: mpt-opt %s --assign-precision='policy=budget loss-mse=1e-6 persistent=1e-3' | FileCheck %s --check-prefixes=CHECK,PERSISTENT
 // RUN: mpt-opt %s --assign-precision='policy=budget loss-mse=1e-6 target=a100' | FileCheck %s --check-prefixes=CHECK,NONE
 // RUN: FileCheck %s --check-prefix=RECORD < %t.json
+// RUN: mpt-opt %s --assign-precision='policy=budget loss-mse=1e-6 pin=layer=bf16,layer/wgrad=f8E4M3FN/f8E5M2 record=%t.pins.json' -o %t.pins.mlir
+// RUN: FileCheck %s --check-prefix=PINS < %t.pins.json
+
+// What a pin costs: nothing where it asks for what would be chosen anyway.
+// PINS: "pin_prices_us": [
+// PINS-NEXT: {{^ *[1-9][0-9]*\.[0-9]+,$}}
+// PINS-NEXT: {{^ *0$}}
 
 // The problem that was solved gives the same answer by hand.
 // RUN: mpt-solve %t.problem.json | FileCheck %s --check-prefix=SOLVED

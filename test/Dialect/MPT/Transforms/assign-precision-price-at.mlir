@@ -13,13 +13,13 @@
 // RECORD: "m": 64
 // RECORD: "priced": {
 // RECORD-NEXT: "m": 32768
-// OTHER: error: assign-precision: price-at: '{{.*}}other.mlir' is of graph '2222222222222222', expected '1111111111111111'
+// OTHER: error: assign-precision: price-at: '{{.*}}other.mlir' has product 'layer' as dgrad, expected fprop
 // NAMES: error: assign-precision: price-at: '{{.*}}names.mlir' has no product 'layer'
 // NONE: error: assign-precision: price-at: '{{.*}}none.mlir' cannot be read
 
 //--- small.mlir
 #e4m3 = #mpt.format<f8E4M3FN>
-module attributes {mpt.graph_hash = "1111111111111111"} {
+module {
   func.func @step(%in: tensor<64x1024xf32> {mpt.name = "in"}, %w: tensor<1024x4096xf32> {mpt.name = "w"}) -> tensor<64x4096xf32> {
     %x = mpt.tanh %in {mpt.name = "x"} : (tensor<64x1024xf32>) -> tensor<64x1024xf32>
     %0 = mpt.matmul %x, %w {mpt.name = "layer", role = #mpt.role<fprop>,
@@ -30,7 +30,7 @@ module attributes {mpt.graph_hash = "1111111111111111"} {
   }
 }
 //--- large.mlir
-module attributes {mpt.graph_hash = "1111111111111111"} {
+module {
   func.func @step(%in: tensor<32768x1024xf32> {mpt.name = "in"}, %w: tensor<1024x4096xf32> {mpt.name = "w"}) -> tensor<32768x4096xf32> {
     %x = mpt.tanh %in {mpt.name = "x"} : (tensor<32768x1024xf32>) -> tensor<32768x1024xf32>
     %0 = mpt.matmul %x, %w {mpt.name = "layer", role = #mpt.role<fprop>}
@@ -39,10 +39,9 @@ module attributes {mpt.graph_hash = "1111111111111111"} {
   }
 }
 //--- other.mlir
-module attributes {mpt.graph_hash = "2222222222222222"} {
-  func.func @step() { return }
+func.func @step(%x: tensor<64x64xf32> {mpt.name = "x"}) -> tensor<64x64xf32> {
+  %0 = mpt.matmul %x, %x {mpt.name = "layer", role = #mpt.role<dgrad>} : (tensor<64x64xf32>, tensor<64x64xf32>) -> tensor<64x64xf32>
+  return %0 : tensor<64x64xf32>
 }
 //--- names.mlir
-module attributes {mpt.graph_hash = "1111111111111111"} {
-  func.func @step() { return }
-}
+func.func @step() { return }
