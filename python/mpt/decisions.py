@@ -165,6 +165,7 @@ class Budget:
     proven_us: float
     dual_us: float
     bounds: list[BudgetBound]
+    pin_prices_us: list[float | None] = field(default_factory=list)  # what the step would take less without each pin
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,13 @@ class Decisions:
         names = [product.name for product in self.products]
         near = difflib.get_close_matches(plain, names, n=3, cutoff=0.4)
         return "; nearest: " + ", ".join(f"'{name}'" for name in near) if near else ""
+
+
+def priced_pins(record: Decisions) -> list[str]:
+    """The record's pins, each with what it costs where that is known: "head=bf16 (35.2 µs)"."""
+    prices = record.budget.pin_prices_us if record.budget else []
+    known = [*prices, *[None] * (len(record.pins) - len(prices))]
+    return [pin if price is None else f"{pin} ({price:.3g} µs)" for pin, price in zip(record.pins, known)]
 
 
 def share_table(record: Decisions) -> dict[str, dict[str, tuple[int, float]]]:
@@ -350,7 +358,9 @@ def _budget(place: _Place | None) -> Budget | None:
         for entry in place.get("bounds").items()
     ]
     proven, dual = (place.get(key).number() for key in ("proven_us", "dual_bound_us"))
-    return Budget(place.get("status").text(), proven, dual, bounds)
+    prices = place.maybe("pin_prices_us")
+    priced = [None if entry.value is None else entry.number() for entry in prices.items()] if prices else []
+    return Budget(place.get("status").text(), proven, dual, bounds, priced)
 
 
 KNOWN = ("format", "version", "graph_hash", "policy", "alignment", "pins", "summary", "products",

@@ -95,7 +95,7 @@ def describe(record: Decisions) -> list[str]:
     """What was asked for, a sentence each."""
     lines = [f"policy {record.policy}, {len(record.products)} products, graph {record.graph_hash or 'without a hash'}"]
     if record.pins:
-        lines.append("pins: " + ", ".join(record.pins))
+        lines.append("pins: " + ", ".join(decisions.priced_pins(record)))
     predicted = record.predicted
     if record.time_us is not None:
         line = f"predicted on {record.target}: {record.time_us / 1e3:.3f} ms"

@@ -310,7 +310,9 @@ class Outcome:
     @property
     def text(self) -> str:
         if self.kept is None:
-            return f"every assignment failed in {len(self.rounds)} rounds; the last one {self.rounds[-1].judgement.text}"
+            count = len(self.rounds)
+            last = self.rounds[-1].judgement.text
+            return f"every assignment failed in {count} round{'s' * (count > 1)}; the last one {last}"
         count = len(self.kept.promoted)
         how = f"with {count} products ({100 * self.kept.share:.0f} % of FLOPs) back in BF16, " if count else ""
         return how + self.kept.judgement.text

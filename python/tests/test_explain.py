@@ -71,6 +71,14 @@ def test_predictions_are_shown_where_the_record_has_them():
     assert "predicted time, ms 0.500 0.400 -20.0 %" in shown and "moved by casts, MB 4.00 4.00 +0.0 %" in shown
 
 
+def test_pins_are_shown_with_their_prices():
+    content = records.pinned(records.content(), "layer.1")
+    records.price(content)
+    assert "pins: *layer.1*=bf16\n" in "\n".join([*explain.describe(parse(content)), ""])
+    content["budget"]["pin_prices_us"] = [35.25]
+    assert "pins: *layer.1*=bf16 (35.2 µs)" in explain.describe(parse(content))
+
+
 def test_a_record_says_what_options_it_was_made_with():
     content = records.content()
     assert explain.options_of(parse(content)) == {"alignment": "16"}

@@ -14,7 +14,7 @@ from itertools import groupby
 from string import Template
 
 from mpt import __version__, explain
-from mpt.decisions import ROLES, Decisions, Product, share_table
+from mpt.decisions import ROLES, Decisions, Product, priced_pins, share_table
 from mpt.metrics import Metrics
 from mpt.report.data import page_data, script_json, shown_ratio
 
@@ -136,7 +136,7 @@ def near_rows(record: Decisions, count: int = 8) -> list[tuple[str, ...]]:
 def summary(record: Decisions) -> str:
     parts = [cards(record)]
     if record.pins:
-        parts.append("<p>Pins: " + ", ".join(f"<code>{escape(pin)}</code>" for pin in record.pins) + "</p>")
+        parts.append("<p>Pins: " + ", ".join(f"<code>{escape(pin)}</code>" for pin in priced_pins(record)) + "</p>")
     caption = "Share of the products' FLOPs, and number of products"
     parts.append(grid(caption, ["formats", *ROLES, "all"], share_rows(record), class_="shares"))
     if record.budget:
