@@ -354,6 +354,8 @@ def comparison(
     found = changes(a, b)
     if a.policy != b.policy:
         yield f"policy: {a.policy} -> {b.policy}"
+    if a.target != b.target:
+        yield f"target: {a.target or 'none'} -> {b.target or 'none'}, so times are of different machines"
     for title, one, other in (("pins gone", a, b), ("new pins", b, a)):
         only = [pin for pin in one.pins if pin not in other.pins]
         if only:

@@ -67,7 +67,9 @@ def test_predictions_are_shown_where_the_record_has_them():
     assert "budget, optimal: at least 0.499 ms" in shown and "noise_ratio 2.50e-02 5.00e-02 50.0 % 0.05" in shown
     other = json.loads(json.dumps(content))
     other["predicted"]["total_us"] = 400
+    other["target"] = "a100"
     shown = text(explain.comparison(priced, parse(other)))
+    assert "target: h100 -> a100, so times are of different machines" in shown
     assert "predicted time, ms 0.500 0.400 -20.0 %" in shown and "moved by casts, MB 4.00 4.00 +0.0 %" in shown
 
 
