@@ -253,7 +253,7 @@ def test_a_large_model_fits_and_opens_quickly(browser, tmp_path):
     page = browser.new_page()
     page.goto(path.as_uri())
     milliseconds = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
-    assert milliseconds < 3000
+    assert milliseconds < 5000
     assert page.locator(".heat button").count() == 580
     page.get_by_label("Search", exact=True).fill("layer.23.")
     assert page.locator("#count").inner_text() == "24 of 580 products"
