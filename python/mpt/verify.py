@@ -314,7 +314,7 @@ class Outcome:
             last = self.rounds[-1].judgement.text
             return f"every assignment failed in {count} round{'s' * (count > 1)}; the last one {last}"
         count = len(self.kept.promoted)
-        how = f"with {count} products ({100 * self.kept.share:.0f} % of FLOPs) back in BF16, " if count else ""
+        how = f"with {count} product{'s' * (count > 1)} ({100 * self.kept.share:.0f} % of FLOPs) back in BF16, " if count else ""
         return how + self.kept.judgement.text
 
 

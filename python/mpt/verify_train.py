@@ -167,7 +167,7 @@ class PackageTrainer:
         """The progress bar of an assignment, all seeds together."""
         if key not in self._tasks:
             count = 0 if run.promoted is None else len(run.promoted)
-            title = "BF16" if run.promoted is None else f"{count} products promoted" if count else "as assigned"
+            title = "BF16" if run.promoted is None else f"{count} product{'s' * (count > 1)} promoted" if count else "as assigned"
             total = self._experiment.steps * len(self._experiment.seeds)
             self._tasks[key] = self._display.add_task(title, total=total, note="")
         return self._tasks[key]
