@@ -191,6 +191,15 @@ MPT_HOPPER void multiplyTile(Ring<C> &ring, int warpgroup, int k,
   }
 }
 
+/// The same number, of which the compiler knows nothing: what follows from it is
+/// computed behind this place, and does not take registers in front of it.
+MPT_HOPPER int opaque(int value) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 /// Shows a warpgroup's part of D to the epilogue.
 template <typename C, typename Epilogue>
 MPT_HOPPER void visitTile(const Epilogue &epilogue,
@@ -242,6 +251,7 @@ MPT_HOPPER void consume(Ring<C> ring, const Args &args,
   const float scale =
       args.alpha * ((args.scaleA ? __ldg(args.scaleA) : 1.0f) *
                     (args.scaleB ? __ldg(args.scaleB) : 1.0f));
+  const int thread = static_cast<int>(threadIdx.x) % warpgroupThreads;
   typename Epilogue::State state = {};
   for (int index = static_cast<int>(blockIdx.x); index < schedule.count();
        index += static_cast<int>(gridDim.x)) {
@@ -254,13 +264,13 @@ MPT_HOPPER void consume(Ring<C> ring, const Args &args,
                        m * tileM + warpgroup * warpgroupRows,
                        n * C::tileN,
                        n,
-                       static_cast<int>(threadIdx.x) % warpgroupThreads,
+                       opaque(thread),
                        staging};
     visitTile<C>(epilogue, state, tile, warpgroup, scale, sums);
   }
   epilogue.finish(state);
   if constexpr (Epilogue::stagingPerColumn > 0)
-    if (threadIdx.x % warpgroupThreads == 0)
+    if (thread == 0)
       waitStoresRead<0>();
 }
 
