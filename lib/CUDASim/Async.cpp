@@ -101,7 +101,8 @@ std::string ordinaryAccess(uintptr_t address, size_t bytes, bool write) {
 void checkBounds(const Range &range, const char *what, const Source &source) {
   Range array = sharedArrayAt(range.begin);
   if (range.begin < array.begin || range.end > array.end)
-    abandonAt(source, std::string(what) + " is out of bounds of shared memory: " +
+    abandonAt(source, std::string(what) +
+                          " is out of bounds of shared memory: " +
                           std::to_string(range.end - range.begin) +
                           " bytes at " + describeAddress(range.begin));
 }
@@ -165,10 +166,11 @@ void mpt::sim::beginAsyncWrite(Range range, const char *what,
   AsyncState &state = asyncState();
   state.readings.remove_if(
       [&](const Reading &one) { return overlap(one.range, range); });
-  state.fills.erase(
-      std::remove_if(state.fills.begin(), state.fills.end(),
-                     [&](const Fill &one) { return overlap(one.range, range); }),
-      state.fills.end());
+  state.fills.erase(std::remove_if(state.fills.begin(), state.fills.end(),
+                                   [&](const Fill &one) {
+                                     return overlap(one.range, range);
+                                   }),
+                    state.fills.end());
   if (checker().asyncWrite)
     checker().asyncWrite(range.begin, range.end - range.begin, source.file,
                          source.line);

@@ -153,9 +153,9 @@ void mpt::sim::barrierArrive(void *pointer, bool arrive, unsigned expectBytes,
                           " are still to come),");
   barrier.expected += expectBytes;
   if (barrier.expected > maxBytes)
-    abandonAt(source, "mbarrier expects " +
-                          quantity(barrier.expected, "byte") + ", at most " +
-                          std::to_string(maxBytes) + " are possible,");
+    abandonAt(source, "mbarrier expects " + quantity(barrier.expected, "byte") +
+                          ", at most " + std::to_string(maxBytes) +
+                          " are possible,");
   if (!arrive)
     return;
   --barrier.pending;

@@ -351,7 +351,8 @@ void asyncRead(uintptr_t address, size_t bytes,
     if (ordered(writer, thread))
       find(place, 6,
            "reads " + describeAddress(address + i) +
-               " through the async proxy, which " + threadText(writer.thread()) +
+               " through the async proxy, which " +
+               threadText(writer.thread()) +
                " wrote with no fence.proxy.async behind it");
     else
       findRace(writer, true, address + i, Kind::Read, place);

@@ -38,9 +38,12 @@ constexpr size_t stackBytes = 128 * 1024, guardBytes = 4096;
 
 enum class State : uint8_t { Ready, AtBarrier, AtWarp, AtEvent, Exited };
 
-const char *const warpOpNames[] = {"__syncwarp",      "__shfl_sync",
-                                   "__shfl_up_sync",  "__shfl_down_sync",
-                                   "__shfl_xor_sync", "__ballot_sync",
+const char *const warpOpNames[] = {"__syncwarp",
+                                   "__shfl_sync",
+                                   "__shfl_up_sync",
+                                   "__shfl_down_sync",
+                                   "__shfl_xor_sync",
+                                   "__ballot_sync",
                                    "an aligned instruction"};
 
 /// A place in the source at which a thread waits.

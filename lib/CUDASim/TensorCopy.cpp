@@ -194,8 +194,8 @@ void mpt::sim::copyTile(void *to, const TensorMap *map, const int *at,
   beginAsyncWrite(range, "cp.async.bulk.tensor", source);
   checkWritten(copy, source);
   copy.barrier = barrier;
-  BarrierUse use = beginCopyTo(
-      barrier, static_cast<unsigned>(boxBytes(copy.map)), source);
+  BarrierUse use =
+      beginCopyTo(barrier, static_cast<unsigned>(boxBytes(copy.map)), source);
   asyncState().fills.push_back({range, use.index, use.phase, source});
   if (asyncState().copies == Completion::Early) {
     land(copy);
@@ -212,8 +212,7 @@ void mpt::sim::storeTile(const TensorMap *map, const int *at, unsigned rank,
   Range range = sharedRangeOf(copy);
   beginAsyncRead(range, "cp.async.bulk.tensor", source, true);
   copy.group = state.groups[currentThread()];
-  copy.reading =
-      addReading(range, "the store", source, {currentThread()});
+  copy.reading = addReading(range, "the store", source, {currentThread()});
   if (asyncState().stores == Completion::Early)
     readShared(copy);
   state.pending.push_back(std::move(copy));
@@ -230,8 +229,7 @@ bool mpt::sim::completeCopy(bool idle) {
   auto mayComplete = [&](const Copy &copy) {
     if (!copy.load && copy.hasRead)
       return false;
-    Completion when =
-        copy.load ? asyncState().copies : asyncState().stores;
+    Completion when = copy.load ? asyncState().copies : asyncState().stores;
     return idle ? copy.load : when == Completion::Any;
   };
   unsigned count = 0;

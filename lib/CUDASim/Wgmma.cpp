@@ -88,7 +88,9 @@ struct Descriptor {
 
 Descriptor decode(uint64_t bits) {
   static constexpr unsigned spans[4] = {0, 128, 64, 32};
-  auto field = [&](int at) { return static_cast<unsigned>(bits >> at & 0x3fff) << 4; };
+  auto field = [&](int at) {
+    return static_cast<unsigned>(bits >> at & 0x3fff) << 4;
+  };
   return {sharedRange().end - window + field(0), field(16), field(32),
           static_cast<unsigned>(bits >> 49 & 7), spans[bits >> 62]};
 }
@@ -189,10 +191,10 @@ std::vector<double> loadFragments(const Op &op) {
 
 void execute(const Op &op) {
   unsigned n = op.shape.n;
-  std::vector<double> a = op.fromRegisters
-                              ? loadFragments(op)
-                              : load(decode(op.a), rows, op.shape.a,
-                                     op.shape.transposeA);
+  std::vector<double> a =
+      op.fromRegisters
+          ? loadFragments(op)
+          : load(decode(op.a), rows, op.shape.a, op.shape.transposeA);
   std::vector<double> b =
       load(decode(op.b), n, op.shape.b, op.shape.transposeB);
   std::vector<double> sums(rows * n);
@@ -296,8 +298,8 @@ uint32_t mpt::sim::sharedAddress(const void *pointer) {
 void mpt::sim::wgmmaFence() { mine().fenced = true; }
 
 void mpt::sim::wgmmaIssue(const MmaShape &shape, float *d, uint64_t a,
-                          const uint32_t *fragment, uint64_t b,
-                          bool accumulate, const char *file, int line) {
+                          const uint32_t *fragment, uint64_t b, bool accumulate,
+                          const char *file, int line) {
   Op given = {};
   given.shape = shape;
   given.a = a;

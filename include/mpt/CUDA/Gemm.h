@@ -40,7 +40,8 @@ struct Config {
   static constexpr int tileN = TileN, stages = Stages;
   static constexpr bool promote = Promote;
   /// Elements of k in a stage and in a wgmma, and bytes of a stage.
-  static constexpr int stageK = rowBytes / (FormatA == num::Format::BF16 ? 2 : 1);
+  static constexpr int stageK =
+      rowBytes / (FormatA == num::Format::BF16 ? 2 : 1);
   static constexpr int bytesA = tileM * rowBytes, bytesB = TileN * rowBytes;
   static constexpr int stageBytes = bytesA + bytesB;
   static_assert(!Promote || TileN <= 128, "a second accumulator would spill");
@@ -71,11 +72,11 @@ struct Args {
 /// The order in which a grid takes the tiles of D.
 struct Schedule {
   int tilesM, tilesN;
-  MPT_HOPPER Schedule(int m, int n, int tileN)
+  __device__ __forceinline__ Schedule(int m, int n, int tileN)
       : tilesM((m + tileM - 1) / tileM), tilesN((n + tileN - 1) / tileN) {}
-  MPT_HOPPER int count() const { return tilesM * tilesN; }
+  __device__ __forceinline__ int count() const { return tilesM * tilesN; }
   /// The tile of `index` along m and along n.
-  MPT_HOPPER void at(int index, int &m, int &n) const {
+  __device__ __forceinline__ void at(int index, int &m, int &n) const {
     int first = index / (groupM * tilesN) * groupM;
     int rows = min(groupM, tilesM - first);
     int within = index - first * tilesN;
@@ -92,25 +93,29 @@ template <typename C> struct Ring {
   int stage = 0;
   unsigned phase = 0;
 
-  MPT_HOPPER Ring(unsigned char *tiles, uint64_t *barriers)
+  __device__ __forceinline__ Ring(unsigned char *tiles, uint64_t *barriers)
       : tiles(tiles), full(barriers), empty(barriers + C::stages) {}
-  MPT_HOPPER void init() {
+  __device__ __forceinline__ void init() {
     for (int i = 0; i < C::stages; ++i) {
       initBarrier(full + i, 1);
       initBarrier(empty + i, consumers * 4);
     }
     fenceBarrierInit();
   }
-  MPT_HOPPER unsigned char *a() const { return tiles + stage * C::stageBytes; }
-  MPT_HOPPER unsigned char *b() const { return a() + C::bytesA; }
-  MPT_HOPPER void advance() {
+  __device__ __forceinline__ unsigned char *a() const {
+    return tiles + stage * C::stageBytes;
+  }
+  __device__ __forceinline__ unsigned char *b() const {
+    return a() + C::bytesA;
+  }
+  __device__ __forceinline__ void advance() {
     if (++stage == C::stages) {
       stage = 0;
       phase ^= 1;
     }
   }
   /// This warp is done with stage `index`.
-  MPT_HOPPER void release(int index) {
+  __device__ __forceinline__ void release(int index) {
     if (laneId() == 0)
       arrive(empty + index);
   }
@@ -118,8 +123,9 @@ template <typename C> struct Ring {
 
 /// One thread: keeps the ring filled.
 template <typename C>
-MPT_HOPPER void produce(Ring<C> ring, const TensorMap *mapA,
-                        const TensorMap *mapB, const Args &args) {
+__device__ __forceinline__ void produce(Ring<C> ring, const TensorMap *mapA,
+                                        const TensorMap *mapB,
+                                        const Args &args) {
   const Schedule schedule(args.m, args.n, C::tileN);
   for (int index = static_cast<int>(blockIdx.x); index < schedule.count();
        index += static_cast<int>(gridDim.x)) {
@@ -141,11 +147,11 @@ MPT_HOPPER void produce(Ring<C> ring, const TensorMap *mapA,
 
 /// Issues the products of the ring's stage for the 64 rows of `warpgroup`.
 template <typename C>
-MPT_HOPPER void multiplyStage(const Ring<C> &ring, int warpgroup,
-                              float (&sums)[C::tileN / 2], bool accumulate) {
-  const uint64_t a =
-      operandDescriptor(ring.a() + warpgroup * warpgroupRows * rowBytes,
-                        8 * rowBytes);
+__device__ __forceinline__ void
+multiplyStage(const Ring<C> &ring, int warpgroup, float (&sums)[C::tileN / 2],
+              bool accumulate) {
+  const uint64_t a = operandDescriptor(
+      ring.a() + warpgroup * warpgroupRows * rowBytes, 8 * rowBytes);
   const uint64_t b = operandDescriptor(ring.b(), 8 * rowBytes);
   fenceMma();
 #pragma unroll
@@ -157,8 +163,8 @@ MPT_HOPPER void multiplyStage(const Ring<C> &ring, int warpgroup,
 
 /// The product of one tile; all its stages are released.
 template <typename C>
-MPT_HOPPER void multiplyTile(Ring<C> &ring, int warpgroup, int k,
-                             float (&sums)[C::tileN / 2]) {
+__device__ __forceinline__ void
+multiplyTile(Ring<C> &ring, int warpgroup, int k, float (&sums)[C::tileN / 2]) {
   if constexpr (C::promote) {
     float part[C::tileN / 2];
 #pragma unroll
@@ -191,9 +197,9 @@ MPT_HOPPER void multiplyTile(Ring<C> &ring, int warpgroup, int k,
   }
 }
 
-/// The same number, of which the compiler knows nothing: what follows from it is
-/// computed behind this place, and does not take registers in front of it.
-MPT_HOPPER int opaque(int value) {
+/// The same number, of which the compiler knows nothing: what follows from it
+/// is computed behind this place, and does not take registers in front of it.
+__device__ __forceinline__ int opaque(int value) {
 #if defined(__CUDACC__)
   asm volatile("" : "+r"(value));
 #endif
@@ -202,10 +208,10 @@ MPT_HOPPER int opaque(int value) {
 
 /// Shows a warpgroup's part of D to the epilogue.
 template <typename C, typename Epilogue>
-MPT_HOPPER void visitTile(const Epilogue &epilogue,
-                          typename Epilogue::State &state, const Tile &tile,
-                          int warpgroup, float scale,
-                          const float (&sums)[C::tileN / 2]) {
+__device__ __forceinline__ void
+visitTile(const Epilogue &epilogue, typename Epilogue::State &state,
+          const Tile &tile, int warpgroup, float scale,
+          const float (&sums)[C::tileN / 2]) {
   constexpr bool staged = Epilogue::stagingPerColumn > 0;
   const unsigned barrier = 1 + static_cast<unsigned>(warpgroup);
   if constexpr (staged) {
@@ -221,14 +227,14 @@ MPT_HOPPER void visitTile(const Epilogue &epilogue,
     const int localRow = warpRow + fragmentRow(lane, i);
     const int localColumn = fragmentColumn(lane, i);
     const int row = tile.row + localRow, column = tile.column + localColumn;
-    Pair at = {tile,
-               row,
-               column,
-               localRow,
-               localColumn,
-               i / 2 % 2,
-               {row < tile.m && column < tile.n,
-                row < tile.m && column + 1 < tile.n}};
+    Pair at = {
+        tile,
+        row,
+        column,
+        localRow,
+        localColumn,
+        i / 2 % 2,
+        {row < tile.m && column < tile.n, row < tile.m && column + 1 < tile.n}};
     float v[2] = {scale * sums[i], scale * sums[i + 1]};
     epilogue.template visit<C::tileN>(state, at, v);
   }
@@ -244,13 +250,12 @@ MPT_HOPPER void visitTile(const Epilogue &epilogue,
 
 /// One warpgroup: multiplies its rows of the block's tiles.
 template <typename C, typename Epilogue>
-MPT_HOPPER void consume(Ring<C> ring, const Args &args,
-                        const Epilogue &epilogue, int warpgroup,
-                        unsigned char *staging) {
+__device__ __forceinline__ void consume(Ring<C> ring, const Args &args,
+                                        const Epilogue &epilogue, int warpgroup,
+                                        unsigned char *staging) {
   const Schedule schedule(args.m, args.n, C::tileN);
-  const float scale =
-      args.alpha * ((args.scaleA ? __ldg(args.scaleA) : 1.0f) *
-                    (args.scaleB ? __ldg(args.scaleB) : 1.0f));
+  const float scale = args.alpha * ((args.scaleA ? __ldg(args.scaleA) : 1.0f) *
+                                    (args.scaleB ? __ldg(args.scaleB) : 1.0f));
   const int thread = static_cast<int>(threadIdx.x) % warpgroupThreads;
   typename Epilogue::State state = {};
   for (int index = static_cast<int>(blockIdx.x); index < schedule.count();
@@ -259,13 +264,10 @@ MPT_HOPPER void consume(Ring<C> ring, const Args &args,
     schedule.at(index, m, n);
     float sums[C::tileN / 2];
     multiplyTile<C>(ring, warpgroup, args.k, sums);
-    const Tile tile = {args.m,
-                       args.n,
-                       m * tileM + warpgroup * warpgroupRows,
-                       n * C::tileN,
-                       n,
-                       opaque(thread),
-                       staging};
+    const Tile tile = {
+        args.m,       args.n, m * tileM + warpgroup * warpgroupRows,
+        n * C::tileN, n,      opaque(thread),
+        staging};
     visitTile<C>(epilogue, state, tile, warpgroup, scale, sums);
   }
   epilogue.finish(state);
@@ -290,8 +292,8 @@ __global__ void __launch_bounds__(threads, 1)
       dynamic + (1024 - reinterpret_cast<uintptr_t>(dynamic) % 1024) % 1024;
   unsigned char *staging = tiles + C::stages * C::stageBytes;
   constexpr int stagingBytes = Epilogue::stagingPerColumn * C::tileN;
-  Ring<C> ring(tiles, reinterpret_cast<uint64_t *>(staging +
-                                                   consumers * stagingBytes));
+  Ring<C> ring(
+      tiles, reinterpret_cast<uint64_t *>(staging + consumers * stagingBytes));
   if (threadIdx.x == 0)
     ring.init();
   __syncthreads();

@@ -35,10 +35,10 @@ constexpr int warpgroupRows = 64, warpgroupThreads = 128;
 
 /// The part of D that a warpgroup has at hand.
 struct Tile {
-  int m, n;           ///< D's size
-  int row, column;    ///< of the part's first element
-  int tileN;          ///< ordinal of the tile along n
-  int thread;         ///< 0 to 127
+  int m, n;               ///< D's size
+  int row, column;        ///< of the part's first element
+  int tileN;              ///< ordinal of the tile along n
+  int thread;             ///< 0 to 127
   unsigned char *staging; ///< of the op
 };
 
@@ -47,19 +47,22 @@ struct Pair {
   const Tile &tile;
   int row, column;           ///< in D
   int localRow, localColumn; ///< in the tile
-  int half;                  ///< 0 for the upper row of the thread, 1 for the other
-  bool inside[2];            ///< not beyond D's edge
+  int half;       ///< 0 for the upper row of the thread, 1 for the other
+  bool inside[2]; ///< not beyond D's edge
 };
 
 /// What an op has that needs nothing.
 struct Op {
   struct State {};
   static constexpr int stagingPerColumn = 0;
-  template <typename S> MPT_HOPPER void begin(S &, const Tile &) const {}
   template <typename S>
-  MPT_HOPPER void visit(S &, const Pair &, float (&)[2]) const {}
-  template <typename S> MPT_HOPPER void end(S &, const Tile &) const {}
-  template <typename S> MPT_HOPPER void finish(S &) const {}
+  __device__ __forceinline__ void begin(S &, const Tile &) const {}
+  template <typename S>
+  __device__ __forceinline__ void visit(S &, const Pair &, float (&)[2]) const {
+  }
+  template <typename S>
+  __device__ __forceinline__ void end(S &, const Tile &) const {}
+  template <typename S> __device__ __forceinline__ void finish(S &) const {}
   template <typename Visit> void visitPointers(Visit) const {}
 };
 
@@ -80,34 +83,40 @@ template <typename Head, typename... Tail> struct Chain<Head, Tail...> {
   static constexpr int stagingPerColumn =
       Head::stagingPerColumn + Chain<Tail...>::stagingPerColumn;
   /// The tile as the tail sees it: behind the head's staging.
-  template <int TileN> MPT_HOPPER static Tile behind(Tile tile) {
+  template <int TileN>
+  __device__ __forceinline__ static Tile behind(Tile tile) {
     tile.staging += Head::stagingPerColumn * TileN;
     return tile;
   }
   template <int TileN>
-  MPT_HOPPER void begin(State &state, const Tile &tile) const {
+  __device__ __forceinline__ void begin(State &state, const Tile &tile) const {
     if constexpr (sizeof...(Tail) > 0)
       tail.template begin<TileN>(state.tail, behind<TileN>(tile));
     head.begin(state.head, tile);
   }
   template <int TileN>
-  MPT_HOPPER void visit(State &state, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &state, const Pair &at,
+                                        float (&v)[2]) const {
     head.visit(state.head, at, v);
     if constexpr (sizeof...(Tail) > 0) {
       Tile next = behind<TileN>(at.tile);
-      Pair nextAt = {next,           at.row,  at.column,
-                     at.localRow,    at.localColumn,
-                     at.half,        {at.inside[0], at.inside[1]}};
+      Pair nextAt = {next,
+                     at.row,
+                     at.column,
+                     at.localRow,
+                     at.localColumn,
+                     at.half,
+                     {at.inside[0], at.inside[1]}};
       tail.template visit<TileN>(state.tail, nextAt, v);
     }
   }
   template <int TileN>
-  MPT_HOPPER void end(State &state, const Tile &tile) const {
+  __device__ __forceinline__ void end(State &state, const Tile &tile) const {
     head.end(state.head, tile);
     if constexpr (sizeof...(Tail) > 0)
       tail.template end<TileN>(state.tail, behind<TileN>(tile));
   }
-  MPT_HOPPER void finish(State &state) const {
+  __device__ __forceinline__ void finish(State &state) const {
     head.finish(state.head);
     if constexpr (sizeof...(Tail) > 0)
       tail.finish(state.tail);
@@ -133,8 +142,8 @@ Chain<Head, Tail...> chain(const Head &head, const Tail &...tail) {
 /// Loads two neighbours of a row-major f32 or bf16 (uint16_t) matrix; what lies
 /// beyond the edge is 0.
 template <typename T>
-MPT_HOPPER void loadPair(const T *from, int64_t stride, const Pair &at,
-                         float (&v)[2]) {
+__device__ __forceinline__ void loadPair(const T *from, int64_t stride,
+                                         const Pair &at, float (&v)[2]) {
   const T *p = from + at.row * stride + at.column;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -148,7 +157,8 @@ MPT_HOPPER void loadPair(const T *from, int64_t stride, const Pair &at,
 /// v = v + bias[column].
 struct AddBias : Op {
   const float *bias;
-  MPT_HOPPER void visit(State &, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &, const Pair &at,
+                                        float (&v)[2]) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
       if (at.column + i < at.tile.n)
@@ -163,7 +173,8 @@ struct AddBias : Op {
 template <typename T> struct AddResidual : Op {
   const T *residual;
   int64_t stride;
-  MPT_HOPPER void visit(State &, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &, const Pair &at,
+                                        float (&v)[2]) const {
     float r[2];
     loadPair(residual, stride, at, r);
     v[0] = v[0] + r[0];
@@ -176,7 +187,8 @@ template <typename T> struct AddResidual : Op {
 
 /// v = gelu(v), the one with erf.
 struct Gelu : Op {
-  MPT_HOPPER void visit(State &, const Pair &, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &, const Pair &,
+                                        float (&v)[2]) const {
     v[0] = num::gelu(v[0]);
     v[1] = num::gelu(v[1]);
   }
@@ -187,7 +199,8 @@ struct Gelu : Op {
 template <typename T> struct GeluGrad : Op {
   const T *x;
   int64_t stride;
-  MPT_HOPPER void visit(State &, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &, const Pair &at,
+                                        float (&v)[2]) const {
     float at0[2];
     loadPair(x, stride, at, at0);
     v[0] = v[0] * num::geluGrad(at0[0]);
@@ -202,10 +215,11 @@ struct ScaleBy : Op {
   struct State {
     float factor;
   };
-  MPT_HOPPER void begin(State &state, const Tile &) const {
+  __device__ __forceinline__ void begin(State &state, const Tile &) const {
     state.factor = __ldg(factor);
   }
-  MPT_HOPPER void visit(State &state, const Pair &, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &state, const Pair &,
+                                        float (&v)[2]) const {
     v[0] = v[0] * state.factor;
     v[1] = v[1] * state.factor;
   }
@@ -225,13 +239,14 @@ struct Amax : Op {
   struct State {
     float largest = 0.0f;
   };
-  MPT_HOPPER void visit(State &state, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &state, const Pair &at,
+                                        float (&v)[2]) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      state.largest = num::maxOf(state.largest,
-                                 at.inside[i] ? num::abs(v[i]) : 0.0f);
+      state.largest =
+          num::maxOf(state.largest, at.inside[i] ? num::abs(v[i]) : 0.0f);
   }
-  MPT_HOPPER void finish(State &state) const {
+  __device__ __forceinline__ void finish(State &state) const {
     float largest = warpMax(state.largest);
     if (laneId() == 0)
       atomicAmax(amax, largest);
@@ -241,25 +256,25 @@ struct Amax : Op {
   }
 };
 
-/// sums[tile along n][row]: each row's sum over the columns of a tile, m numbers
-/// a tile. A thread adds its columns ascending, then the four threads of a row
-/// add theirs, +1 and +2 lanes away. Add the tiles in ascending order for the
-/// sum of a row; there are no atomics, so the bits are always the same.
+/// sums[tile along n][row]: each row's sum over the columns of a tile, m
+/// numbers a tile. A thread adds its columns ascending, then the four threads
+/// of a row add theirs, +1 and +2 lanes away. Add the tiles in ascending order
+/// for the sum of a row; there are no atomics, so the bits are always the same.
 struct RowSums : Op {
   float *sums;
   struct State {
     float sum[2];
   };
-  MPT_HOPPER void begin(State &state, const Tile &) const {
+  __device__ __forceinline__ void begin(State &state, const Tile &) const {
     state.sum[0] = state.sum[1] = 0.0f;
   }
-  MPT_HOPPER void visit(State &state, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &state, const Pair &at,
+                                        float (&v)[2]) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      state.sum[at.half] =
-          state.sum[at.half] + (at.inside[i] ? v[i] : 0.0f);
+      state.sum[at.half] = state.sum[at.half] + (at.inside[i] ? v[i] : 0.0f);
   }
-  MPT_HOPPER void end(State &state, const Tile &tile) const {
+  __device__ __forceinline__ void end(State &state, const Tile &tile) const {
     int lane = tile.thread % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -284,7 +299,8 @@ struct RowSums : Op {
 template <typename T> struct Store : Op {
   T *to;
   int64_t stride;
-  MPT_HOPPER void visit(State &, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &, const Pair &at,
+                                        float (&v)[2]) const {
     T *p = to + at.row * stride + at.column;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -302,7 +318,7 @@ template <typename T> struct Store : Op {
 /// The FP8 codes of a pair, the first in the low byte: nearest even,
 /// saturating, as num::encode* (and in one instruction).
 template <num::Format F>
-MPT_HOPPER uint16_t encodePair(float first, float second) {
+__device__ __forceinline__ uint16_t encodePair(float first, float second) {
   static_assert(F == num::Format::E4M3 || F == num::Format::E5M2, "FP8");
 #if defined(__CUDACC__)
   uint16_t codes;
@@ -333,14 +349,14 @@ inline TensorMapDesc resultMap(void *to, int m, int n) {
 template <num::Format F> struct StoreFP8 : Op {
   TensorMap map;
   static constexpr int stagingPerColumn = warpgroupRows;
-  MPT_HOPPER void visit(State &, const Pair &at, float (&v)[2]) const {
-    unsigned char *to = at.tile.staging +
-                        at.localColumn / 128 * (warpgroupRows * 128) +
-                        swizzled<Swizzle::Span128>(at.localRow * 128 +
-                                                   at.localColumn % 128);
+  __device__ __forceinline__ void visit(State &, const Pair &at,
+                                        float (&v)[2]) const {
+    unsigned char *to =
+        at.tile.staging + at.localColumn / 128 * (warpgroupRows * 128) +
+        swizzled<Swizzle::Span128>(at.localRow * 128 + at.localColumn % 128);
     *reinterpret_cast<uint16_t *>(to) = encodePair<F>(v[0], v[1]);
   }
-  MPT_HOPPER void end(State &, const Tile &tile) const {
+  __device__ __forceinline__ void end(State &, const Tile &tile) const {
     if (tile.thread == 0)
       storeTile(&map, tile.column, tile.row, tile.staging);
   }
@@ -349,16 +365,16 @@ template <num::Format F> struct StoreFP8 : Op {
 /// The tensor map of a transposed FP8 result [n, m], m a multiple of 16, for
 /// StoreTransposedFP8 with tiles of `tileN` columns.
 inline TensorMapDesc transposedResultMap(void *to, int m, int n, int tileN) {
-  return matrixMap(num::Format::E4M3, to, n, m, m,
-                   static_cast<unsigned>(tileN), warpgroupRows,
-                   Swizzle::Span64);
+  return matrixMap(num::Format::E4M3, to, n, m, m, static_cast<unsigned>(tileN),
+                   warpgroupRows, Swizzle::Span64);
 }
 
 /// Stores D^T's codes, row-major: the operand of a product along m.
 template <num::Format F> struct StoreTransposedFP8 : Op {
   TensorMap map;
   static constexpr int stagingPerColumn = warpgroupRows;
-  MPT_HOPPER void visit(State &, const Pair &at, float (&v)[2]) const {
+  __device__ __forceinline__ void visit(State &, const Pair &at,
+                                        float (&v)[2]) const {
     uint16_t codes = encodePair<F>(v[0], v[1]);
     int offset = at.localColumn * warpgroupRows + at.localRow;
     at.tile.staging[swizzled<Swizzle::Span64>(offset)] =
@@ -366,7 +382,7 @@ template <num::Format F> struct StoreTransposedFP8 : Op {
     at.tile.staging[swizzled<Swizzle::Span64>(offset + warpgroupRows)] =
         static_cast<unsigned char>(codes >> 8);
   }
-  MPT_HOPPER void end(State &, const Tile &tile) const {
+  __device__ __forceinline__ void end(State &, const Tile &tile) const {
     if (tile.thread == 0)
       storeTile(&map, tile.row, tile.column, tile.staging);
   }

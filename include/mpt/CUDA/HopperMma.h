@@ -73,8 +73,8 @@ MPT_HOPPER uint64_t advanced(uint64_t descriptor, unsigned bytes) {
   "%122, %123, %124, %125, %126, %127"
 
 #define MPT_INOUT_8(d, i)                                                      \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]),                  \
-      "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]),  \
+      "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define MPT_INOUT_32(d, i)                                                     \
   MPT_INOUT_8(d, i), MPT_INOUT_8(d, i + 8), MPT_INOUT_8(d, i + 16),            \
       MPT_INOUT_8(d, i + 24)
@@ -88,8 +88,8 @@ MPT_HOPPER uint64_t advanced(uint64_t descriptor, unsigned bytes) {
                "setp.ne.b32 p, " P ", 0;\n"                                    \
                "wgmma.mma_async.sync.aligned.m64n" #n kind                     \
                " {" MPT_REGISTERS_##count "}, " A ", " B ", p, 1, 1" tail      \
-               ";\n"                                                           \
-               "}"                                                             \
+                                          ";\n"                                \
+                                          "}"                                  \
                : MPT_INOUT_##count(d, 0)                                       \
                : __VA_ARGS__)
 
@@ -175,7 +175,8 @@ MPT_HOPPER void issueMma(float (&d)[N / 2], uint64_t a, uint64_t b,
 }
 
 /// The same in BF16 with A[64, 16] in registers: a[i] holds, as two BF16 codes
-/// (the lower half first), what accumulators 2i and 2i + 1 of a D[64, 16] would.
+/// (the lower half first), what accumulators 2i and 2i + 1 of a D[64, 16]
+/// would.
 template <int N, bool TransposeB = false>
 MPT_HOPPER void issueMmaA(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
                           bool accumulate MPT_SITE_PARAM) {

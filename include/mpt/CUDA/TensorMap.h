@@ -34,7 +34,12 @@ using TensorMap = sim::TensorMap;
 
 /// How a tile lies in shared memory: bits 4-6 of an address are XORed with bits
 /// 7-9, as far as a span of so many bytes allows. The value is the span.
-enum class Swizzle : unsigned { None = 0, Span32 = 32, Span64 = 64, Span128 = 128 };
+enum class Swizzle : unsigned {
+  None = 0,
+  Span32 = 32,
+  Span64 = 64,
+  Span128 = 128
+};
 
 /// A tensor of up to five dimensions, the contiguous one first, and a box.
 struct TensorMapDesc {
@@ -60,14 +65,13 @@ inline std::string checkTensorMap(const TensorMapDesc &desc) {
     return "tensor map of a tensor that is not aligned to 16 bytes";
   for (unsigned d = 0; d < desc.rank; ++d) {
     if (desc.size[d] < 1 || desc.size[d] >> 32)
-      return "tensor map with size " + number(desc.size[d]) +
-             " of dimension " + number(d) + ", expected 1 to 2^32 - 1";
+      return "tensor map with size " + number(desc.size[d]) + " of dimension " +
+             number(d) + ", expected 1 to 2^32 - 1";
     if (desc.box[d] < 1 || desc.box[d] > 256)
       return "tensor map with a box of " + number(desc.box[d]) +
              " elements along dimension " + number(d) + ", expected 1 to 256";
     if (d && (desc.strideBytes[d - 1] % 16 || desc.strideBytes[d - 1] >> 40))
-      return "tensor map with a stride of " +
-             number(desc.strideBytes[d - 1]) +
+      return "tensor map with a stride of " + number(desc.strideBytes[d - 1]) +
              " bytes, expected a multiple of 16 below 2^40";
   }
   uint64_t inner = desc.box[0] * bytes;
@@ -83,8 +87,8 @@ inline std::string checkTensorMap(const TensorMapDesc &desc) {
 
 namespace detail {
 
-/// The driver's function, found without linking to libcuda; null after an error,
-/// which is then in `error`.
+/// The driver's function, found without linking to libcuda; null after an
+/// error, which is then in `error`.
 inline PFN_cuTensorMapEncodeTiled_v12000 tensorMapEncoder(std::string &error) {
   void *function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
@@ -128,9 +132,8 @@ inline std::string encodeTensorMap(TensorMap &map, const TensorMapDesc &desc) {
       stride[d - 1] = desc.strideBytes[d - 1];
   }
   CUresult code = encode(&map, type, desc.rank, const_cast<void *>(desc.base),
-                         size, stride, box, step,
-                         CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-                         CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                         size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                         swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return code == CUDA_SUCCESS ? ""
                               : "cuTensorMapEncodeTiled: CUDA driver error " +
@@ -163,9 +166,9 @@ inline std::string encodeTensorMap(TensorMap &map, const TensorMapDesc &desc) {
 /// A row-major matrix [rows, columns] of which a copy moves `boxRows` rows of
 /// `boxColumns` elements. `stride` is in elements.
 inline TensorMapDesc matrixMap(num::Format format, const void *base,
-                               uint64_t rows, uint64_t columns,
-                               uint64_t stride, unsigned boxRows,
-                               unsigned boxColumns, Swizzle swizzle) {
+                               uint64_t rows, uint64_t columns, uint64_t stride,
+                               unsigned boxRows, unsigned boxColumns,
+                               Swizzle swizzle) {
   TensorMapDesc desc;
   desc.format = format;
   desc.base = base;
@@ -173,7 +176,8 @@ inline TensorMapDesc matrixMap(num::Format format, const void *base,
   desc.size[1] = rows;
   desc.box[0] = boxColumns;
   desc.box[1] = boxRows;
-  desc.strideBytes[0] = stride * static_cast<uint64_t>(num::formatBytes(format));
+  desc.strideBytes[0] =
+      stride * static_cast<uint64_t>(num::formatBytes(format));
   desc.swizzle = swizzle;
   return desc;
 }

@@ -105,10 +105,11 @@ void submit(Launch launch, cudaStream_t stream);
 
 /// True for structures that tell which pointers they hold: they have
 /// `template <typename Visit> void visitPointers(Visit visit) const`.
-template <typename T, typename = void> struct HoldsPointers : std::false_type {};
+template <typename T, typename = void>
+struct HoldsPointers : std::false_type {};
 template <typename T>
-struct HoldsPointers<T, std::void_t<decltype(std::declval<const T &>()
-                                                 .visitPointers(0))>>
+struct HoldsPointers<
+    T, std::void_t<decltype(std::declval<const T &>().visitPointers(0))>>
     : std::true_type {};
 
 template <typename T>
@@ -117,9 +118,8 @@ void addArgument(Launch &launch, int index, const T &value) {
     launch.pointers.push_back({static_cast<const void *>(value), index,
                                std::is_const_v<std::remove_pointer_t<T>>});
   else if constexpr (HoldsPointers<T>::value)
-    value.visitPointers([&](const auto *pointer) {
-      addArgument(launch, index, pointer);
-    });
+    value.visitPointers(
+        [&](const auto *pointer) { addArgument(launch, index, pointer); });
 }
 
 template <typename... Params, typename... Args>

@@ -57,7 +57,8 @@ inline Dot dot(const Codes &a, const Codes &b, int row, int column,
                bool promote) {
   const double *x = a.values.data() + size_t(row) * a.columns;
   const double *y = b.values.data() + size_t(column) * b.columns;
-  int bytes = num::formatBytes(a.format), stage = 128 / bytes, step = 32 / bytes;
+  int bytes = num::formatBytes(a.format), stage = 128 / bytes,
+      step = 32 / bytes;
   Dot result;
   float sum = 0.0f, part = 0.0f;
   for (int k = 0; k < a.columns; k += step) {

@@ -104,12 +104,11 @@ TEST_P(Gemm, ForwardEpilogue) {
   ASSERT_EQ(encodeTensorMap(storeTransposed.map,
                             transposedResultMap(transposed.get(), m, n, 128)),
             "");
-  problem.run(chain(AddBias{{}, deviceBias.get()},
-                    Store<uint16_t>{{}, kept.get(), n}, Gelu{},
-                    RowSums{{}, sums.get()}, Amax{{}, amax.get()},
-                    ScaleBy{{}, deviceFactors.get() + 2}, store,
-                    storeTransposed),
-              2);
+  problem.run(
+      chain(AddBias{{}, deviceBias.get()}, Store<uint16_t>{{}, kept.get(), n},
+            Gelu{}, RowSums{{}, sums.get()}, Amax{{}, amax.get()},
+            ScaleBy{{}, deviceFactors.get() + 2}, store, storeTransposed),
+      2);
   std::vector<uint16_t> keptHost = kept.host();
   std::vector<uint8_t> codesHost = codes.host(), tHost = transposed.host();
   std::vector<float> sumsHost = sums.host();
@@ -201,10 +200,11 @@ TEST_F(GemmErrors, OperandsThatCannotBe) {
             "tensor map with a stride of 40 bytes, expected a multiple of 16 "
             "below 2^40");
   TensorMap map;
-  EXPECT_EQ(encodeTensorMap(map, matrixMap(Format::BF16, a.get(), 8, 128, 128,
-                                           8, 128, Swizzle::Span128)),
-            "tensor map with a box of 256 contiguous bytes, expected a multiple "
-            "of 16 up to the swizzle's span of 128");
+  EXPECT_EQ(
+      encodeTensorMap(map, matrixMap(Format::BF16, a.get(), 8, 128, 128, 8, 128,
+                                     Swizzle::Span128)),
+      "tensor map with a box of 256 contiguous bytes, expected a multiple "
+      "of 16 up to the swizzle's span of 128");
 }
 
 TEST_F(GemmErrors, OperandSmallerThanDescribed) {
@@ -214,8 +214,8 @@ TEST_F(GemmErrors, OperandSmallerThanDescribed) {
   Operands operands;
   Args args = {32, 16, 32, 1.0f, nullptr, nullptr};
   ASSERT_EQ(describe<C>(operands, a.get(), 32, b.get(), 32, args), "");
-  gemm::run<C>("product", operands, args,
-               chain(Store<float>{{}, d.get(), 16}), 1, nullptr);
+  gemm::run<C>("product", operands, args, chain(Store<float>{{}, d.get(), 16}),
+               1, nullptr);
   expectError({"kernel 'product'", "tensor that is out of bounds", "1024 bytes",
                "Gemm.h:"});
 }
