@@ -75,8 +75,9 @@ TEST_P(HopperChecker, ReadBeforeLanding) {
   run(readTile<true>);
   EXPECT_EQ(takeError(), "");
   run(readTile<false>);
-  expectError({"reads", "the copy at", "fills, and its mbarrier was not waited "
-                                       "for",
+  expectError({"reads", "the copy at",
+               "fills, and its mbarrier was not waited "
+               "for",
                badPlace()});
 }
 

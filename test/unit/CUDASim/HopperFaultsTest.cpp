@@ -69,10 +69,10 @@ void produce(const Ring &ring, const TensorMap &mapA, const TensorMap &mapB) {
     if (E == Error::NoBytes)
       arrive(ring.full + stage);
     else
-      arriveExpecting(ring.full + stage, E == Error::TooFewBytes ? stageBytes / 2
-                                         : E == Error::TooManyBytes
-                                             ? stageBytes + 16
-                                             : stageBytes);
+      arriveExpecting(ring.full + stage,
+                      E == Error::TooFewBytes    ? stageBytes / 2
+                      : E == Error::TooManyBytes ? stageBytes + 16
+                                                 : stageBytes);
     unsigned char *to = ring.tiles + stage * stageBytes;
     copyTile(to, &mapA, 128 * i, 0, ring.full + stage);
     copyTile(to + stageBytes / 2, &mapB, 128 * i, 0, ring.full + stage);
@@ -83,8 +83,8 @@ template <Error E>
 void issueStage(const unsigned char *tile, float (&d)[size / 2],
                 bool accumulate) {
   unsigned stride = E == Error::Stride ? 512 : 1024;
-  uint64_t a = operandDescriptor(tile + (E == Error::OtherRows ? 1024 : 0),
-                                 stride);
+  uint64_t a =
+      operandDescriptor(tile + (E == Error::OtherRows ? 1024 : 0), stride);
   uint64_t b = operandDescriptor(tile + stageBytes / 2, 1024);
   if (E == Error::DescriptorSwizzle)
     b ^= uint64_t(3) << 62; // 64 bytes in place of 128
@@ -251,10 +251,10 @@ TEST_P(HopperFaults, Bytes) {
 TEST_P(HopperFaults, OrderOfProducts) {
   expectReport<Error::NoMmaFence>({"wgmma without a wgmma.fence"});
   expectReport<Error::NoWait>({});
-  expectReport<Error::ReleaseBeforeWait>({"cp.async.bulk.tensor overwrites",
-                                          "wgmma at", "still reads"});
-  expectReport<Error::ReleaseTooEarly>({"cp.async.bulk.tensor overwrites",
-                                        "wgmma at", "still reads"});
+  expectReport<Error::ReleaseBeforeWait>(
+      {"cp.async.bulk.tensor overwrites", "wgmma at", "still reads"});
+  expectReport<Error::ReleaseTooEarly>(
+      {"cp.async.bulk.tensor overwrites", "wgmma at", "still reads"});
   expectReport<Error::TouchedInFlight>(
       {"accumulators were written while wgmma had them"});
   expectReport<Error::WarpsDiffer>({"issue different products"});

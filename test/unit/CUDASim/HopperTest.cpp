@@ -170,10 +170,10 @@ template <bool Transposed, bool FromRegisters> void checkMultiply() {
   ASSERT_EQ(encodeTensorMap(mapA, matrixMap(Format::BF16, deviceA.get(), 64, 64,
                                             64, 64, 64, Swizzle::Span128)),
             "");
-  ASSERT_EQ(encodeTensorMap(mapB, matrixMap(Format::BF16, deviceB.get(), 64,
-                                            128, 128, 64, 64,
-                                            Swizzle::Span128)),
-            "");
+  ASSERT_EQ(
+      encodeTensorMap(mapB, matrixMap(Format::BF16, deviceB.get(), 64, 128, 128,
+                                      64, 64, Swizzle::Span128)),
+      "");
   launch("multiply", multiply<Transposed, FromRegisters>, 1, 128,
          1024 + 3 * 8192, nullptr, mapA, mapB, deviceA.get(), d.get());
   ASSERT_EQ(takeError(), "");
@@ -308,8 +308,8 @@ TEST_P(Hopper, Stores) {
   run(storeOnce<StoreError::NoCommit>);
   expectError({"returns from the kernel while a store at"});
   run(storeOnce<StoreError::Overwrite>);
-  expectError({"cp.async.bulk.tensor overwrites", "the store at",
-               "still reads"});
+  expectError(
+      {"cp.async.bulk.tensor overwrites", "the store at", "still reads"});
 }
 
 } // namespace
