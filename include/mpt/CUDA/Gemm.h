@@ -264,10 +264,15 @@ __device__ __forceinline__ void consume(Ring<C> ring, const Args &args,
     schedule.at(index, m, n);
     float sums[C::tileN / 2];
     multiplyTile<C>(ring, warpgroup, args.k, sums);
-    const Tile tile = {
-        args.m,       args.n, m * tileM + warpgroup * warpgroupRows,
-        n * C::tileN, n,      opaque(thread),
-        staging};
+    Tile tile;
+    tile.m = args.m;
+    tile.n = args.n;
+    tile.row = m * tileM + warpgroup * warpgroupRows;
+    tile.column = n * C::tileN;
+    tile.columns = C::tileN;
+    tile.tileN = n;
+    tile.thread = opaque(thread);
+    tile.staging = staging;
     visitTile<C>(epilogue, state, tile, warpgroup, scale, sums);
   }
   epilogue.finish(state);

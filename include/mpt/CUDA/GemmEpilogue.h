@@ -37,6 +37,7 @@ constexpr int warpgroupRows = 64, warpgroupThreads = 128;
 struct Tile {
   int m, n;               ///< D's size
   int row, column;        ///< of the part's first element
+  int columns;            ///< of the part
   int tileN;              ///< ordinal of the tile along n
   int thread;             ///< 0 to 127
   unsigned char *staging; ///< of the op
@@ -284,6 +285,50 @@ struct RowSums : Op {
       int row = tile.row + tile.thread / 32 * 16 + fragmentRow(lane, 2 * half);
       if (lane % 4 == 0 && row < tile.m)
         sums[static_cast<int64_t>(tile.tileN) * tile.m + row] = sum;
+    }
+  }
+  template <typename Visit> void visitPointers(Visit visit) const {
+    visit(sums);
+  }
+};
+
+/// sums[row / 64][column]: each column's sum over 64 rows, n numbers for each:
+/// the bias gradient, but for the sum of these. A thread adds its two rows, a
+/// warp its 16 (+4, +8 and +16 lanes away), then the four warps follow in
+/// order.
+struct ColumnSums : Op {
+  float *sums;
+  struct State {
+    float upper[2];
+  };
+  static constexpr int stagingPerColumn = 64; // 16 are used
+  __device__ __forceinline__ void visit(State &state, const Pair &at,
+                                        float (&v)[2]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float value = at.inside[i] ? v[i] : 0.0f;
+      if (at.half == 0) {
+        state.upper[i] = value;
+        continue;
+      }
+      float sum = state.upper[i] + value;
+#pragma unroll
+      for (int distance = 4; distance < 32; distance *= 2)
+        sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+      if (laneId() < 4)
+        reinterpret_cast<float *>(
+            at.tile.staging)[(at.localColumn + i) * 4 + at.tile.thread / 32] =
+            sum;
+    }
+  }
+  __device__ __forceinline__ void end(State &, const Tile &tile) const {
+    const float *partial = reinterpret_cast<const float *>(tile.staging);
+    for (int column = tile.thread; column < tile.columns;
+         column += warpgroupThreads) {
+      const float *p = partial + column * 4;
+      if (tile.row < tile.m && tile.column + column < tile.n)
+        sums[static_cast<int64_t>(tile.row / warpgroupRows) * tile.n +
+             tile.column + column] = ((p[0] + p[1]) + p[2]) + p[3];
     }
   }
   template <typename Visit> void visitPointers(Visit visit) const {

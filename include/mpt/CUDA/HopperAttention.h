@@ -2,14 +2,15 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// O = dropout(softmax(scale * Q K^T + bias)) V for heads of 64 elements in BF16,
-// after FlashAttention (Dao et al., 2022): scores live in registers only. A
-// block takes 128 rows of one head; its first warpgroup keeps a ring of K and V
-// tiles of 128 keys filled, the other two each have 64 rows of Q.
+// O = dropout(softmax(scale * Q K^T + bias)) V for heads of 64 elements in
+// BF16, after FlashAttention (Dao et al., 2022): scores live in registers only.
+// A block takes 128 rows of one head; its first warpgroup keeps a ring of K and
+// V tiles of 128 keys filled, the other two each have 64 rows of Q.
 //
 // Per tile: scores in f32; the running maximum m and sum l of each row; weights
 // p = e^(s - m), rounded to BF16 as the operand of the second product after
-// dropout, while l sums the unrounded ones without dropout. num::exp throughout.
+// dropout, while l sums the unrounded ones without dropout. num::exp
+// throughout.
 //
 //===----------------------------------------------------------------------===//
 
@@ -155,10 +156,10 @@ __device__ __forceinline__ void updateRows(float (&s)[tileKeys / 2], Rows &rows,
 }
 
 /// Dropout of a tile's weights. Two lanes next to each other need the words of
-/// the same draws: the even one draws for 8 columns, the odd one for the next 8.
-__device__ __forceinline__ void dropWeights(float (&p)[tileKeys / 2],
-                                            const Args &args, int row,
-                                            int key) {
+/// the same draws: the even one draws for 8 columns, the odd one for the
+/// next 8.
+__device__ __forceinline__ void
+dropWeights(float (&p)[tileKeys / 2], const Args &args, int row, int key) {
   const uint64_t seed = static_cast<uint64_t>(__ldg(args.seed));
   const num::Stream<uint32_t> stream = {
       args.id, static_cast<uint32_t>(__ldg(args.step)),
@@ -198,14 +199,14 @@ __device__ __forceinline__ void encodeWeights(const float (&p)[tileKeys / 2],
                                               uint32_t (&a)[tileKeys / 16][4]) {
 #pragma unroll
   for (int i = 0; i < tileKeys / 2; i += 2)
-    a[i / 8][i / 2 % 4] =
-        num::encodeBF16(p[i]) | num::encodeBF16(p[i + 1]) << 16;
+    a[i / 8][i / 2 % 4] = num::encodeBF16(p[i]) | num::encodeBF16(p[i + 1])
+                                                      << 16;
 }
 
 /// scores = Q K^T for a tile of keys.
-__device__ __forceinline__ void
-multiplyQK(float (&s)[tileKeys / 2], const unsigned char *q,
-           const unsigned char *k) {
+__device__ __forceinline__ void multiplyQK(float (&s)[tileKeys / 2],
+                                           const unsigned char *q,
+                                           const unsigned char *k) {
   const uint64_t descQ = operandDescriptor(q, 8 * rowBytes);
   const uint64_t descK = operandDescriptor(k, 8 * rowBytes);
   fenceMma();
@@ -248,8 +249,8 @@ __device__ __forceinline__ void storeRows(const float (&o)[headSize / 2],
     for (int i = 2 * half; i < headSize / 2; i += 4)
       *reinterpret_cast<uint32_t *>(out + at * args.rowStride +
                                     fragmentColumn(lane, i)) =
-          num::encodeBF16(o[i] * inverse) |
-          num::encodeBF16(o[i + 1] * inverse) << 16;
+          num::encodeBF16(o[i] * inverse) | num::encodeBF16(o[i + 1] * inverse)
+                                                << 16;
     if (lane % 4 == 0)
       args.logSum[(static_cast<int64_t>(blockIdx.z) * args.heads + blockIdx.y) *
                       args.sequence +

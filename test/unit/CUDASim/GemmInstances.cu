@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/CUDA/Gemm.h"
+#include "mpt/CUDA/HopperAttention.h"
 
 using namespace mpt::gemm;
 using mpt::num::Format;
@@ -31,7 +32,8 @@ void product(const void *a, const void *b, Args args,
 /// Never called: names every product.
 MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
                             const float *f32, const uint16_t *bf16, float *to,
-                            uint16_t *toBF16, mpt::TensorMap map) {
+                            uint16_t *toBF16, mpt::TensorMap map,
+                            mpt::attention::Args heads) {
   StoreFP8<Format::E4M3> e4m3 = {{}, map};
   StoreTransposedFP8<Format::E4M3> e4m3T = {{}, map};
   StoreFP8<Format::E5M2> e5m2 = {{}, map};
@@ -48,8 +50,8 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
   // Its input gradient behind GELU.
   product<Config<Format::E5M2, Format::E4M3, 128, 4, true>>(
       a, b, args,
-      chain(GeluGrad<uint16_t>{{}, bf16, args.n}, RowSums{{}, to}, Amax{{}, to},
-            ScaleBy{{}, f32}, e5m2, e5m2T));
+      chain(GeluGrad<uint16_t>{{}, bf16, args.n}, ColumnSums{{}, to},
+            Amax{{}, to}, ScaleBy{{}, f32}, e5m2, e5m2T));
   // Weight gradients, and products that are only added to.
   product<Config<Format::E4M3, Format::E5M2, 128, 5, true>>(
       a, b, args, chain(Store<float>{{}, to, args.n}));
@@ -64,5 +66,7 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
       chain(AddBias{{}, f32}, AddResidual<uint16_t>{{}, bf16, args.n},
             Store<uint16_t>{{}, toBF16, args.n}));
   product<Config<Format::BF16, Format::BF16, 64, 6, false>>(
-      a, b, args, chain(Store<float>{{}, to, args.n}));
+      a, b, args, chain(RowSums{{}, to}, Store<float>{{}, to, args.n}));
+  mpt::attention::Operand qkv = {a, 3072, 3072 * 512};
+  mpt::attention::run("attention", qkv, qkv, qkv, heads, 64, nullptr);
 }

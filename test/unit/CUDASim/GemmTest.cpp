@@ -134,7 +134,8 @@ TEST_P(Gemm, ForwardEpilogue) {
   EXPECT_EQ(amax.host()[0], largest);
 }
 
-/// Input gradient of the second layer: dGELU, residual, amax, E5M2 both ways.
+/// Input gradient of the second layer: dGELU, residual, bias gradient, amax,
+/// E5M2 transposed.
 TEST_P(Gemm, BackwardEpilogue) {
   using C = Config<Format::E5M2, Format::E4M3, 128, 2, true>;
   constexpr int m = 80, n = 144, k = 144;
@@ -144,7 +145,7 @@ TEST_P(Gemm, BackwardEpilogue) {
     x.push_back(static_cast<uint16_t>(num::encodeBF16(3.0f * one)));
   std::vector<float> residual = randomFloats(m * n, 6);
   DeviceArray<uint16_t> deviceX(x);
-  DeviceArray<float> deviceResidual(residual), d(m * n),
+  DeviceArray<float> deviceResidual(residual), d(m * n), sums(2 * n),
       amax(std::vector<float>{0.0f});
   DeviceArray<uint8_t> transposed(m * n);
   StoreTransposedFP8<Format::E5M2> store;
@@ -153,7 +154,8 @@ TEST_P(Gemm, BackwardEpilogue) {
             "");
   problem.run(chain(GeluGrad<uint16_t>{{}, deviceX.get(), n},
                     AddResidual<float>{{}, deviceResidual.get(), n},
-                    Amax{{}, amax.get()}, store, Store<float>{{}, d.get(), n}),
+                    ColumnSums{{}, sums.get()}, Amax{{}, amax.get()}, store,
+                    Store<float>{{}, d.get(), n}),
               1);
   std::vector<float> result = d.host();
   std::vector<uint8_t> codes = transposed.host();
@@ -167,6 +169,17 @@ TEST_P(Gemm, BackwardEpilogue) {
       largest = std::max(largest, std::fabs(v));
       ASSERT_EQ(result[at], v);
       ASSERT_EQ(codes[size_t(column) * m + row], num::encodeE5M2(v));
+    }
+  std::vector<float> sumsHost = sums.host();
+  for (int chunk = 0; chunk < 2; ++chunk)
+    for (int column = 0; column < n; ++column) {
+      double exact = 0, magnitude = 0;
+      for (int row = 64 * chunk; row < std::min(m, 64 * (chunk + 1)); ++row) {
+        exact += result[size_t(row) * n + column];
+        magnitude += std::fabs(result[size_t(row) * n + column]);
+      }
+      // A tree of seven additions.
+      ASSERT_NEAR(sumsHost[chunk * n + column], exact, 7 * 0x1p-24 * magnitude);
     }
   EXPECT_EQ(amax.host()[0], largest);
 }
