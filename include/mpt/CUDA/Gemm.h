@@ -154,7 +154,7 @@ multiplyStage(const Ring<C> &ring, int warpgroup, float (&sums)[C::tileN / 2],
       ring.a() + warpgroup * warpgroupRows * rowBytes, 8 * rowBytes);
   const uint64_t b = operandDescriptor(ring.b(), 8 * rowBytes);
   fenceMma();
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < rowBytes / 32; ++i)
     issueMma<C::a, C::b, C::tileN>(sums, advanced(a, 32 * i),
                                    advanced(b, 32 * i), accumulate || i > 0);
@@ -167,7 +167,7 @@ __device__ __forceinline__ void
 multiplyTile(Ring<C> &ring, int warpgroup, int k, float (&sums)[C::tileN / 2]) {
   if constexpr (C::promote) {
     float part[C::tileN / 2];
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < C::tileN / 2; ++i)
       sums[i] = 0.0f;
     for (int at = 0; at < k; at += C::stageK) {
@@ -176,7 +176,7 @@ multiplyTile(Ring<C> &ring, int warpgroup, int k, float (&sums)[C::tileN / 2]) {
       waitMma<0>(part);
       ring.release(ring.stage);
       ring.advance();
-#pragma unroll
+      MPT_UNROLL
       for (int i = 0; i < C::tileN / 2; ++i)
         sums[i] = sums[i] + part[i];
     }
@@ -222,7 +222,7 @@ visitTile(const Epilogue &epilogue, typename Epilogue::State &state,
   }
   epilogue.template begin<C::tileN>(state, tile);
   const int lane = tile.thread % 32, warpRow = tile.thread / 32 * 16;
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < C::tileN / 2; i += 2) {
     const int localRow = warpRow + fragmentRow(lane, i);
     const int localColumn = fragmentColumn(lane, i);

@@ -146,7 +146,7 @@ template <typename T>
 __device__ __forceinline__ void loadPair(const T *from, int64_t stride,
                                          const Pair &at, float (&v)[2]) {
   const T *p = from + at.row * stride + at.column;
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < 2; ++i) {
     if constexpr (sizeof(T) == 2)
       v[i] = at.inside[i] ? num::decodeBF16(uint32_t(__ldg(p + i))) : 0.0f;
@@ -160,7 +160,7 @@ struct AddBias : Op {
   const float *bias;
   __device__ __forceinline__ void visit(State &, const Pair &at,
                                         float (&v)[2]) const {
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < 2; ++i)
       if (at.column + i < at.tile.n)
         v[i] = v[i] + __ldg(bias + at.column + i);
@@ -242,7 +242,7 @@ struct Amax : Op {
   };
   __device__ __forceinline__ void visit(State &state, const Pair &at,
                                         float (&v)[2]) const {
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < 2; ++i)
       state.largest =
           num::maxOf(state.largest, at.inside[i] ? num::abs(v[i]) : 0.0f);
@@ -271,13 +271,13 @@ struct RowSums : Op {
   }
   __device__ __forceinline__ void visit(State &state, const Pair &at,
                                         float (&v)[2]) const {
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < 2; ++i)
       state.sum[at.half] = state.sum[at.half] + (at.inside[i] ? v[i] : 0.0f);
   }
   __device__ __forceinline__ void end(State &state, const Tile &tile) const {
     int lane = tile.thread % 32;
-#pragma unroll
+    MPT_UNROLL
     for (int half = 0; half < 2; ++half) {
       float sum = state.sum[half];
       sum = sum + __shfl_xor_sync(0xffffffffu, sum, 1);
@@ -304,7 +304,7 @@ struct ColumnSums : Op {
   static constexpr int stagingPerColumn = 64; // 16 are used
   __device__ __forceinline__ void visit(State &state, const Pair &at,
                                         float (&v)[2]) const {
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < 2; ++i) {
       const float value = at.inside[i] ? v[i] : 0.0f;
       if (at.half == 0) {
@@ -312,7 +312,7 @@ struct ColumnSums : Op {
         continue;
       }
       float sum = state.upper[i] + value;
-#pragma unroll
+      MPT_UNROLL
       for (int distance = 4; distance < 32; distance *= 2)
         sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
       if (laneId() < 4)
@@ -347,7 +347,7 @@ template <typename T> struct Store : Op {
   __device__ __forceinline__ void visit(State &, const Pair &at,
                                         float (&v)[2]) const {
     T *p = to + at.row * stride + at.column;
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < 2; ++i) {
       if (!at.inside[i])
         continue;
@@ -402,7 +402,7 @@ template <num::Format F> struct StoreFP8 : Op {
     *reinterpret_cast<uint16_t *>(to) = encodePair<F>(v[0], v[1]);
   }
   __device__ __forceinline__ void end(State &, const Tile &tile) const {
-    if (tile.thread == 0)
+    if (tile.thread == 0 && tile.row < tile.m)
       storeTile(&map, tile.column, tile.row, tile.staging);
   }
 };
@@ -428,7 +428,7 @@ template <num::Format F> struct StoreTransposedFP8 : Op {
         static_cast<unsigned char>(codes >> 8);
   }
   __device__ __forceinline__ void end(State &, const Tile &tile) const {
-    if (tile.thread == 0)
+    if (tile.thread == 0 && tile.row < tile.m)
       storeTile(&map, tile.row, tile.column, tile.staging);
   }
 };

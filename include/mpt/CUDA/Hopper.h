@@ -18,8 +18,11 @@
 
 #if defined(__CUDACC__)
 #define MPT_HOPPER __device__ __forceinline__
+/// In front of a loop whose counter indexes registers.
+#define MPT_UNROLL _Pragma("unroll")
 #else
 #define MPT_HOPPER MPT_SIM_INTERNAL inline
+#define MPT_UNROLL
 #endif
 
 namespace mpt {

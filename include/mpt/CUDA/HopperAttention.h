@@ -115,7 +115,7 @@ __device__ __forceinline__ void maskScores(float (&s)[tileKeys / 2],
   const float *bias =
       args.bias ? args.bias + static_cast<int64_t>(blockIdx.z) * args.sequence
                 : nullptr;
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < tileKeys / 2; ++i) {
     const int column = key + fragmentColumn(laneId(), i);
     if (column >= args.sequence)
@@ -129,10 +129,10 @@ __device__ __forceinline__ void maskScores(float (&s)[tileKeys / 2],
 /// the sums of earlier tiles are to be multiplied by.
 __device__ __forceinline__ void updateRows(float (&s)[tileKeys / 2], Rows &rows,
                                            float (&correction)[2]) {
-#pragma unroll
+  MPT_UNROLL
   for (int half = 0; half < 2; ++half) {
     float largest = rows.largest[half];
-#pragma unroll
+    MPT_UNROLL
     for (int i = 2 * half; i < tileKeys / 2; i += 4)
       largest = num::maxOf(num::maxOf(largest, s[i]), s[i + 1]);
     largest = num::maxOf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
@@ -141,7 +141,7 @@ __device__ __forceinline__ void updateRows(float (&s)[tileKeys / 2], Rows &rows,
     const float shift = largest == -INFINITY ? 0.0f : largest;
     correction[half] = num::exp(rows.largest[half] - shift);
     float sum = 0.0f;
-#pragma unroll
+    MPT_UNROLL
     for (int i = 2 * half; i < tileKeys / 2; i += 4) {
       s[i] = num::exp(s[i] - shift);
       s[i + 1] = num::exp(s[i + 1] - shift);
@@ -167,9 +167,9 @@ dropWeights(float (&p)[tileKeys / 2], const Args &args, int row, int key) {
   const int64_t head =
       static_cast<int64_t>(blockIdx.z) * args.heads + blockIdx.y;
   const int lane = laneId(), odd = lane & 1;
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < tileKeys / 2; i += 8) {
-#pragma unroll
+    MPT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int at = i + 2 * half;
       const int column = key + fragmentColumn(lane, at + 4 * odd);
@@ -185,7 +185,7 @@ dropWeights(float (&p)[tileKeys / 2], const Args &args, int row, int key) {
           __shfl_xor_sync(0xffffffffu, odd ? words.y : words.w, 1);
       const uint32_t word[4] = {odd ? first : words.x, odd ? second : words.y,
                                 odd ? words.z : first, odd ? words.w : second};
-#pragma unroll
+      MPT_UNROLL
       for (int j = 0; j < 4; ++j)
         p[at + j / 2 * 4 + j % 2] =
             num::dropout(p[at + j / 2 * 4 + j % 2], word[j], args.threshold,
@@ -197,7 +197,7 @@ dropWeights(float (&p)[tileKeys / 2], const Args &args, int row, int key) {
 /// The weights as operands of the second product: 16 keys for each `a`.
 __device__ __forceinline__ void encodeWeights(const float (&p)[tileKeys / 2],
                                               uint32_t (&a)[tileKeys / 16][4]) {
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < tileKeys / 2; i += 2)
     a[i / 8][i / 2 % 4] = num::encodeBF16(p[i]) | num::encodeBF16(p[i + 1])
                                                       << 16;
@@ -210,7 +210,7 @@ __device__ __forceinline__ void multiplyQK(float (&s)[tileKeys / 2],
   const uint64_t descQ = operandDescriptor(q, 8 * rowBytes);
   const uint64_t descK = operandDescriptor(k, 8 * rowBytes);
   fenceMma();
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < headSize / 16; ++i)
     issueMma<num::Format::BF16, num::Format::BF16, tileKeys>(
         s, advanced(descQ, 32 * i), advanced(descK, 32 * i), i > 0);
@@ -224,7 +224,7 @@ multiplyPV(float (&o)[headSize / 2], const uint32_t (&a)[tileKeys / 16][4],
            const unsigned char *v) {
   const uint64_t descV = operandDescriptor(v, 8 * rowBytes);
   fenceMma();
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < tileKeys / 16; ++i)
     issueMmaA<headSize, true>(o, a[i], advanced(descV, 16 * rowBytes * i),
                               true);
@@ -239,13 +239,13 @@ __device__ __forceinline__ void storeRows(const float (&o)[headSize / 2],
   const int lane = laneId();
   uint16_t *out = args.out + blockIdx.z * args.batchStride +
                   static_cast<int64_t>(blockIdx.y) * headSize;
-#pragma unroll
+  MPT_UNROLL
   for (int half = 0; half < 2; ++half) {
     const int at = row + 8 * half;
     if (at >= args.sequence)
       continue;
     const float inverse = 1.0f / rows.sum[half];
-#pragma unroll
+    MPT_UNROLL
     for (int i = 2 * half; i < headSize / 2; i += 4)
       *reinterpret_cast<uint32_t *>(out + at * args.rowStride +
                                     fragmentColumn(lane, i)) =
@@ -267,7 +267,7 @@ __device__ __forceinline__ void consume(const Shared &shared, const Args &args,
                   fragmentRow(laneId(), 0);
   Rows rows = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
   float o[headSize / 2];
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < headSize / 2; ++i)
     o[i] = 0.0f;
   wait(shared.qFull, 0);
@@ -284,7 +284,7 @@ __device__ __forceinline__ void consume(const Shared &shared, const Args &args,
       dropWeights(s, args, row, key);
     uint32_t a[tileKeys / 16][4];
     encodeWeights(s, a);
-#pragma unroll
+    MPT_UNROLL
     for (int i = 0; i < headSize / 2; ++i)
       o[i] = o[i] * correction[i / 2 % 2];
     multiplyPV(o, a, shared.v(stage));

@@ -139,7 +139,7 @@ template <int Pending, int Count>
 MPT_HOPPER void waitMma(float (&d)[Count] MPT_SITE_PARAM) {
 #if defined(__CUDACC__)
   asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(Pending) : "memory");
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < Count; ++i)
     asm volatile("" : "+f"(d[i]) : : "memory");
 #else
