@@ -33,6 +33,21 @@ constexpr int tileBytes = tileKeys * rowBytes;
 constexpr int sharedBytes =
     1024 + blockRows * rowBytes + stages * 2 * tileBytes + (1 + 2 * stages) * 8;
 
+/// Dropout of element ((batch * heads + head) * sequence + row) * sequence +
+/// key as in mpt/Numerics/Philox.h: kept iff its word is below `threshold`.
+/// None if `seed` is null.
+struct Dropout {
+  const int64_t *seed, *step;
+  uint32_t id, threshold;
+  float inverseKeep;
+
+  __device__ __forceinline__ num::Stream<uint32_t> stream() const {
+    const uint64_t key = static_cast<uint64_t>(__ldg(seed));
+    return {id, static_cast<uint32_t>(__ldg(step)), static_cast<uint32_t>(key),
+            static_cast<uint32_t>(key >> 32)};
+  }
+};
+
 struct Args {
   int sequence, heads;
   /// Factor of the scores: 1 / sqrt(64).
@@ -46,18 +61,14 @@ struct Args {
   int64_t rowStride, batchStride;
   /// m + log l of each row, [batch, heads, sequence], for the gradient.
   float *logSum;
-  /// Dropout of element ((batch * heads + head) * sequence + row) * sequence +
-  /// key as in mpt/Numerics/Philox.h: kept iff its word is below `threshold`.
-  const int64_t *seed, *step;
-  uint32_t id, threshold;
-  float inverseKeep;
+  Dropout dropout;
 
   template <typename Visit> void visitPointers(Visit visit) const {
     visit(bias);
     visit(out);
     visit(logSum);
-    visit(seed);
-    visit(step);
+    visit(dropout.seed);
+    visit(dropout.step);
   }
 };
 
@@ -103,26 +114,34 @@ __device__ __forceinline__ void produce(const Shared &shared,
   }
 }
 
+/// Ordinal of the block's head, over all sequences.
+__device__ __forceinline__ int64_t blockHead(int heads) {
+  return static_cast<int64_t>(blockIdx.z) * heads + blockIdx.y;
+}
+
 /// A thread's part of the softmax of two rows (i / 2 % 2 of accumulator i).
 struct Rows {
   float largest[2], sum[2];
 };
 
-/// Scales and masks the scores of keys from `key` on; those beyond the sequence
-/// become -inf.
-__device__ __forceinline__ void maskScores(float (&s)[tileKeys / 2],
-                                           const Args &args, int key) {
-  const float *bias =
-      args.bias ? args.bias + static_cast<int64_t>(blockIdx.z) * args.sequence
-                : nullptr;
+/// What is added to the scores of a key: -inf beyond the sequence.
+template <typename A>
+__device__ __forceinline__ float keyBias(const A &args, int key) {
+  if (key >= args.sequence)
+    return -INFINITY;
+  return args.bias
+             ? __ldg(args.bias +
+                     static_cast<int64_t>(blockIdx.z) * args.sequence + key)
+             : 0.0f;
+}
+
+/// Scales and masks the scores of keys from `key` on.
+template <typename A, int Count>
+__device__ __forceinline__ void maskScores(float (&s)[Count], const A &args,
+                                           int key) {
   MPT_UNROLL
-  for (int i = 0; i < tileKeys / 2; ++i) {
-    const int column = key + fragmentColumn(laneId(), i);
-    if (column >= args.sequence)
-      s[i] = -INFINITY;
-    else
-      s[i] = s[i] * args.scale + (bias ? __ldg(bias + column) : 0.0f);
-  }
+  for (int i = 0; i < Count; ++i)
+    s[i] = s[i] * args.scale + keyBias(args, key + fragmentColumn(laneId(), i));
 }
 
 /// Turns scores into weights and updates the rows; returns in `correction` what
@@ -158,23 +177,20 @@ __device__ __forceinline__ void updateRows(float (&s)[tileKeys / 2], Rows &rows,
 /// Dropout of a tile's weights. Two lanes next to each other need the words of
 /// the same draws: the even one draws for 8 columns, the odd one for the
 /// next 8.
+template <int Count>
 __device__ __forceinline__ void
-dropWeights(float (&p)[tileKeys / 2], const Args &args, int row, int key) {
-  const uint64_t seed = static_cast<uint64_t>(__ldg(args.seed));
-  const num::Stream<uint32_t> stream = {
-      args.id, static_cast<uint32_t>(__ldg(args.step)),
-      static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
-  const int64_t head =
-      static_cast<int64_t>(blockIdx.z) * args.heads + blockIdx.y;
+dropWeights(float (&p)[Count], const Dropout &dropout, int64_t head,
+            int sequence, int row, int key) {
+  const num::Stream<uint32_t> stream = dropout.stream();
   const int lane = laneId(), odd = lane & 1;
   MPT_UNROLL
-  for (int i = 0; i < tileKeys / 2; i += 8) {
+  for (int i = 0; i < Count; i += 8) {
     MPT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int at = i + 2 * half;
       const int column = key + fragmentColumn(lane, at + 4 * odd);
       const int64_t element =
-          (head * args.sequence + row + 8 * half) * args.sequence + column;
+          (head * sequence + row + 8 * half) * sequence + column;
       const uint64_t group = static_cast<uint64_t>(element) >> 2;
       const num::Words4<uint32_t> words =
           num::drawGroup(static_cast<uint32_t>(group),
@@ -188,45 +204,49 @@ dropWeights(float (&p)[tileKeys / 2], const Args &args, int row, int key) {
       MPT_UNROLL
       for (int j = 0; j < 4; ++j)
         p[at + j / 2 * 4 + j % 2] =
-            num::dropout(p[at + j / 2 * 4 + j % 2], word[j], args.threshold,
-                         args.inverseKeep);
+            num::dropout(p[at + j / 2 * 4 + j % 2], word[j], dropout.threshold,
+                         dropout.inverseKeep);
     }
   }
 }
 
-/// The weights as operands of the second product: 16 keys for each `a`.
-__device__ __forceinline__ void encodeWeights(const float (&p)[tileKeys / 2],
-                                              uint32_t (&a)[tileKeys / 16][4]) {
+/// Numbers of a 64 x 2 Count result as operands of a product: 16 columns each.
+template <int Count>
+__device__ __forceinline__ void encodeOperand(const float (&p)[Count],
+                                              uint32_t (&a)[Count / 8][4]) {
   MPT_UNROLL
-  for (int i = 0; i < tileKeys / 2; i += 2)
+  for (int i = 0; i < Count; i += 2)
     a[i / 8][i / 2 % 4] = num::encodeBF16(p[i]) | num::encodeBF16(p[i + 1])
                                                       << 16;
 }
 
-/// scores = Q K^T for a tile of keys.
-__device__ __forceinline__ void multiplyQK(float (&s)[tileKeys / 2],
-                                           const unsigned char *q,
-                                           const unsigned char *k) {
-  const uint64_t descQ = operandDescriptor(q, 8 * rowBytes);
-  const uint64_t descK = operandDescriptor(k, 8 * rowBytes);
+/// s = X Y^T for 64 rows of X and 2 Count of Y, both with 64 columns.
+template <int Count>
+__device__ __forceinline__ void multiplyRows(float (&s)[Count],
+                                             const unsigned char *x,
+                                             const unsigned char *y) {
+  const uint64_t descX = operandDescriptor(x, 8 * rowBytes);
+  const uint64_t descY = operandDescriptor(y, 8 * rowBytes);
   fenceMma();
   MPT_UNROLL
   for (int i = 0; i < headSize / 16; ++i)
-    issueMma<num::Format::BF16, num::Format::BF16, tileKeys>(
-        s, advanced(descQ, 32 * i), advanced(descK, 32 * i), i > 0);
+    issueMma<num::Format::BF16, num::Format::BF16, 2 * Count>(
+        s, advanced(descX, 32 * i), advanced(descY, 32 * i), i > 0);
   commitMma();
   waitMma<0>(s);
 }
 
-/// o += P V: V is contiguous along the head's elements, so it is transposed.
-__device__ __forceinline__ void
-multiplyPV(float (&o)[headSize / 2], const uint32_t (&a)[tileKeys / 16][4],
-           const unsigned char *v) {
-  const uint64_t descV = operandDescriptor(v, 8 * rowBytes);
+/// o += A Y for Y of 16 Steps rows and 64 columns: transposed, as its rows are
+/// not what is summed over.
+template <int Steps>
+__device__ __forceinline__ void multiplyAdd(float (&o)[headSize / 2],
+                                            const uint32_t (&a)[Steps][4],
+                                            const unsigned char *y) {
+  const uint64_t descY = operandDescriptor(y, 8 * rowBytes);
   fenceMma();
   MPT_UNROLL
-  for (int i = 0; i < tileKeys / 16; ++i)
-    issueMmaA<headSize, true>(o, a[i], advanced(descV, 16 * rowBytes * i),
+  for (int i = 0; i < Steps; ++i)
+    issueMmaA<headSize, true>(o, a[i], advanced(descY, 16 * rowBytes * i),
                               true);
   commitMma();
   waitMma<0>(o);
@@ -276,18 +296,19 @@ __device__ __forceinline__ void consume(const Shared &shared, const Args &args,
   for (int key = 0; key < args.sequence; key += tileKeys) {
     float s[tileKeys / 2], correction[2];
     wait(shared.full + stage, phase);
-    multiplyQK(s, shared.q + warpgroup * warpgroupRows * rowBytes,
-               shared.k(stage));
+    multiplyRows(s, shared.q + warpgroup * warpgroupRows * rowBytes,
+                 shared.k(stage));
     maskScores(s, args, key);
     updateRows(s, rows, correction);
     if constexpr (Dropout)
-      dropWeights(s, args, row, key);
+      dropWeights(s, args.dropout, blockHead(args.heads), args.sequence, row,
+                  key);
     uint32_t a[tileKeys / 16][4];
-    encodeWeights(s, a);
+    encodeOperand(s, a);
     MPT_UNROLL
     for (int i = 0; i < headSize / 2; ++i)
       o[i] = o[i] * correction[i / 2 % 2];
-    multiplyPV(o, a, shared.v(stage));
+    multiplyAdd(o, a, shared.v(stage));
     if (laneId() == 0)
       arrive(shared.empty + stage);
     if (++stage == stages) {
@@ -352,35 +373,37 @@ inline TensorMapDesc operandMap(const Operand &operand, int sequence, int heads,
   return desc;
 }
 
-/// Starts attention over `batches` sequences; without dropout if args.seed is
-/// null. Errors as in mpt::launch.
+/// Why the kernels cannot take a shape, empty if they can.
+inline std::string checkShape(int sequence, int heads, int batches) {
+  if (sequence >= 16 && sequence % 16 == 0 && heads >= 1 && heads <= 65535 &&
+      batches >= 1 && batches <= 65535)
+    return "";
+  return "attention over " + std::to_string(batches) + " sequences of " +
+         std::to_string(sequence) + " with " + std::to_string(heads) +
+         " heads, expected a length that is a multiple of 16 and 1 to 65535 "
+         "sequences and heads";
+}
+
+/// Starts attention over `batches` sequences; without dropout if
+/// args.dropout.seed is null. Errors as in mpt::launch.
 inline void run(const char *name, const Operand &q, const Operand &k,
                 const Operand &v, const Args &args, int batches,
                 cudaStream_t stream) {
-  if (args.sequence < 16 || args.sequence % 16 || args.heads < 1 ||
-      args.heads > 65535 || batches < 1 || batches > 65535) {
-    fail(std::string(name) + ": attention over " + std::to_string(batches) +
-         " sequences of " + std::to_string(args.sequence) + " with " +
-         std::to_string(args.heads) +
-         " heads, expected a length that is a multiple of 16 and 1 to 65535 "
-         "sequences and heads");
-    return;
-  }
+  std::string error = checkShape(args.sequence, args.heads, batches);
   const Operand *operands[] = {&q, &k, &v};
   TensorMap maps[3];
-  for (int i = 0; i < 3; ++i) {
-    std::string error = encodeTensorMap(
-        maps[i], operandMap(*operands[i], args.sequence, args.heads, batches,
-                            i ? tileKeys : blockRows));
-    if (!error.empty()) {
-      fail(std::string(name) + ": " + error);
-      return;
-    }
+  for (int i = 0; i < 3 && error.empty(); ++i)
+    error = encodeTensorMap(maps[i],
+                            operandMap(*operands[i], args.sequence, args.heads,
+                                       batches, i ? tileKeys : blockRows));
+  if (!error.empty()) {
+    fail(std::string(name) + ": " + error);
+    return;
   }
   dim3 grid(blocksFor(args.sequence, blockRows),
             static_cast<unsigned>(args.heads), static_cast<unsigned>(batches));
-  launch(name, args.seed ? forward<true> : forward<false>, grid, threads,
-         sharedBytes, stream, maps[0], maps[1], maps[2], args);
+  launch(name, args.dropout.seed ? forward<true> : forward<false>, grid,
+         threads, sharedBytes, stream, maps[0], maps[1], maps[2], args);
 }
 
 } // namespace attention

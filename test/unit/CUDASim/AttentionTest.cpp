@@ -1,19 +1,20 @@
-//===- AttentionTest.cpp - Attention, simulated ---------------------------===//
+//===- AttentionTest.cpp - Attention and its gradient, simulated ----------===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// mpt/CUDA/HopperAttention.h against attention in double precision: sequences
-// below, at and beyond a tile and the ring, masks, dropout.
+// mpt/CUDA/HopperAttention.h and HopperAttentionGrad.h against attention in
+// double precision: sequences below, at and beyond a tile and the ring, masks,
+// dropout.
 //
-// Bound: weights are rounded to BF16 (2^-8 relative) and so is the result; the
-// rest (scores of 64 products, exp and sums in f32) is below 2^-15 of the sum
-// of magnitudes of weight * value here.
+// Bounds: every operand of a product that is made on the way (p, dS), O and the
+// results are rounded to BF16, 2^-8 relative each; the rest (scores of 64
+// products, exp and sums in f32) is below 2^-15 of the sums of magnitudes.
 //
 //===----------------------------------------------------------------------===//
 
 #include "TestSupport.h"
 
-#include "mpt/CUDA/HopperAttention.h"
+#include "mpt/CUDA/HopperAttentionGrad.h"
 
 using namespace mpt;
 using namespace mpt::test;
@@ -26,23 +27,32 @@ INSTANTIATE_TEST_SUITE_P(Orders, Attention,
                                            "interleaved:1"));
 
 constexpr int heads = 2, batches = 2, size = attention::headSize;
-constexpr float keep = 0.75f;
+constexpr float keep = 0.75f, scale = 0.125f;
+constexpr double bf16 = 0x1p-8, f32 = 0x1p-15;
+constexpr uint64_t seed = 0x123456789abcdef;
+constexpr int64_t step = 7;
+constexpr uint32_t id = 42;
 
-/// Q, K and V side by side, [batch, sequence, 3, heads, 64], and the rest.
+std::vector<uint16_t> codes(size_t count, uint64_t seed) {
+  std::vector<uint16_t> result;
+  for (float x : randomFloats(count, seed))
+    result.push_back(static_cast<uint16_t>(num::encodeBF16(2.0f * x)));
+  return result;
+}
+
+double decode(uint16_t code) { return num::decodeBF16(uint32_t(code)); }
+
+/// Operands and results; Q, K and V lie side by side, and so do their
+/// gradients: [batch, sequence, 3, heads, 64].
 struct Problem {
   int sequence;
-  std::vector<uint16_t> qkv;
+  bool masked, dropout;
+  std::vector<uint16_t> qkv, gradOut;
   std::vector<float> bias;
-  DeviceArray<uint16_t> deviceQkv, out;
-  DeviceArray<float> deviceBias, logSum;
-  DeviceArray<int64_t> random{std::vector<int64_t>{0x123456789abcdef, 7}};
+  DeviceArray<uint16_t> deviceQkv, deviceGradOut, out, gradQkv;
+  DeviceArray<float> deviceBias, logSum, delta;
+  DeviceArray<int64_t> random{std::vector<int64_t>{int64_t(seed), step}};
 
-  static std::vector<uint16_t> codes(size_t count) {
-    std::vector<uint16_t> result;
-    for (float x : randomFloats(count, 11))
-      result.push_back(static_cast<uint16_t>(num::encodeBF16(2.0f * x)));
-    return result;
-  }
   static std::vector<float> padding(int sequence) {
     std::vector<float> result(batches * sequence, 0.0f);
     // The second sequence ends early; a key in the middle is masked, too.
@@ -51,123 +61,233 @@ struct Problem {
     result[3] = -INFINITY;
     return result;
   }
-  explicit Problem(int sequence)
-      : sequence(sequence),
-        qkv(codes(size_t(batches) * sequence * 3 * heads * size)),
-        bias(padding(sequence)), deviceQkv(qkv),
-        out(size_t(batches) * sequence * heads * size), deviceBias(bias),
-        logSum(size_t(batches) * heads * sequence) {}
+  Problem(int sequence, bool masked, bool dropout)
+      : sequence(sequence), masked(masked), dropout(dropout),
+        qkv(codes(size_t(batches) * sequence * 3 * heads * size, 11)),
+        gradOut(codes(size_t(batches) * sequence * heads * size, 12)),
+        bias(padding(sequence)), deviceQkv(qkv), deviceGradOut(gradOut),
+        out(gradOut.size()), gradQkv(qkv.size()), deviceBias(bias),
+        logSum(size_t(batches) * heads * sequence),
+        delta(size_t(batches) * heads * sequence) {}
 
   attention::Operand operand(int which) const {
     return {deviceQkv.get() + which * heads * size, 3 * heads * size,
             int64_t(sequence) * 3 * heads * size};
   }
-  void run(bool masked, bool dropout) {
+  attention::Operand plain(const DeviceArray<uint16_t> &x) const {
+    return {x.get(), heads * size, int64_t(sequence) * heads * size};
+  }
+  attention::Dropout dropoutArgs() const {
+    return {dropout ? random.get() : nullptr, random.get() + 1, id,
+            num::keepThreshold(keep), 1.0f / keep};
+  }
+  void forward() {
     attention::Args args = {sequence,
                             heads,
-                            0.125f,
+                            scale,
                             masked ? deviceBias.get() : nullptr,
                             out.get(),
                             heads * size,
                             int64_t(sequence) * heads * size,
                             logSum.get(),
-                            dropout ? random.get() : nullptr,
-                            random.get() + 1,
-                            42,
-                            num::keepThreshold(keep),
-                            1.0f / keep};
+                            dropoutArgs()};
     attention::run("attention", operand(0), operand(1), operand(2), args,
                    batches, nullptr);
     ASSERT_FALSE(failed()) << firstError();
   }
-  double at(int which, int batch, int row, int head, int i) const {
-    size_t index =
-        ((size_t(batch) * sequence + row) * 3 + which) * heads * size +
-        head * size + i;
-    return num::decodeBF16(uint32_t(qkv[index]));
+  void backward() {
+    attention::GradArgs args = {sequence,
+                                heads,
+                                scale,
+                                masked ? deviceBias.get() : nullptr,
+                                logSum.get(),
+                                delta.get(),
+                                gradQkv.get(),
+                                gradQkv.get() + heads * size,
+                                gradQkv.get() + 2 * heads * size,
+                                3 * heads * size,
+                                int64_t(sequence) * 3 * heads * size,
+                                dropoutArgs()};
+    attention::runGradient("attention/grad", operand(0), operand(1), operand(2),
+                           plain(out), plain(deviceGradOut), args, batches,
+                           nullptr);
+    ASSERT_FALSE(failed()) << firstError();
   }
 };
 
-/// Whether dropout keeps an element, from the definition.
-bool kept(int64_t element) {
-  uint64_t seed = 0x123456789abcdef;
-  num::Stream<uint32_t> stream = {42, 7, static_cast<uint32_t>(seed),
-                                  static_cast<uint32_t>(seed >> 32)};
-  return num::draw(static_cast<uint32_t>(element),
-                   static_cast<uint32_t>(element >> 32),
-                   stream) < num::keepThreshold(keep);
-}
+/// One head in double precision.
+struct Head {
+  int n;
+  /// [row][i] of Q, K, V, dO; [row][key] of weights and of m (0 or 1 / keep).
+  std::vector<double> q, k, v, g, p, m, logSum;
+  size_t firstOut, firstQkv;
 
-void checkRow(const Problem &problem, int batch, int head, int row, bool masked,
-              bool dropout, const uint16_t *out, float logSum) {
-  int n = problem.sequence;
-  std::vector<double> weights(n);
-  double largest = -INFINITY, sum = 0;
-  for (int key = 0; key < n; ++key) {
-    double score = 0;
-    for (int i = 0; i < size; ++i)
-      score += problem.at(0, batch, row, head, i) *
-               problem.at(1, batch, key, head, i);
-    weights[key] =
-        0.125 * score + (masked ? problem.bias[batch * n + key] : 0.0);
-    largest = std::max(largest, weights[key]);
+  Head(const Problem &problem, int batch, int head) : n(problem.sequence) {
+    firstQkv = (size_t(batch) * n * 3 * heads + head) * size;
+    firstOut = (size_t(batch) * n * heads + head) * size;
+    for (int row = 0; row < n; ++row)
+      for (int i = 0; i < size; ++i) {
+        q.push_back(decode(problem.qkv[qkvAt(0, row, i)]));
+        k.push_back(decode(problem.qkv[qkvAt(1, row, i)]));
+        v.push_back(decode(problem.qkv[qkvAt(2, row, i)]));
+        g.push_back(decode(problem.gradOut[outAt(row, i)]));
+      }
+    for (int row = 0; row < n; ++row)
+      addRow(problem, row, int64_t(batch) * heads + head,
+             problem.bias.data() + batch * n);
   }
-  for (double &weight : weights)
-    sum += weight = std::exp(weight - largest);
-  ASSERT_NEAR(logSum, largest + std::log(sum), 1e-5);
-  for (int key = 0; key < n; ++key) {
-    int64_t element = ((int64_t(batch) * heads + head) * n + row) * n + key;
-    weights[key] *= !dropout ? 1.0 / sum : kept(element) ? 1.0 / keep / sum : 0;
+  size_t qkvAt(int which, int row, int i) const {
+    return firstQkv + (size_t(row) * 3 + which) * heads * size + i;
   }
-  for (int i = 0; i < size; ++i) {
-    double exact = 0, magnitude = 0;
+  size_t outAt(int row, int i) const {
+    return firstOut + size_t(row) * heads * size + i;
+  }
+  /// Weights and dropout of a row, from their definitions.
+  void addRow(const Problem &problem, int row, int64_t head,
+              const float *bias) {
+    double largest = -INFINITY, sum = 0;
     for (int key = 0; key < n; ++key) {
-      double product = weights[key] * problem.at(2, batch, key, head, i);
-      exact += product;
-      magnitude += std::fabs(product);
+      double score = 0;
+      for (int i = 0; i < size; ++i)
+        score += q[row * size + i] * k[key * size + i];
+      p.push_back(scale * score + (problem.masked ? bias[key] : 0.0));
+      largest = std::max(largest, p.back());
+      uint64_t element = uint64_t((head * n + row) * n + key);
+      uint32_t word = num::draw(
+          static_cast<uint32_t>(element), static_cast<uint32_t>(element >> 32),
+          num::Stream<uint32_t>{id, uint32_t(step), uint32_t(seed),
+                                uint32_t(seed >> 32)});
+      m.push_back(!problem.dropout                  ? 1.0
+                  : word < num::keepThreshold(keep) ? 1.0 / keep
+                                                    : 0.0);
     }
-    double bound =
-        0x1p-8 * (magnitude + std::fabs(exact)) + 0x1p-15 * magnitude;
-    ASSERT_NEAR(num::decodeBF16(uint32_t(out[i])), exact, bound)
-        << "batch " << batch << ", head " << head << ", row " << row << ", "
-        << i;
+    for (int key = 0; key < n; ++key)
+      sum += p[row * n + key] = std::exp(p[row * n + key] - largest);
+    for (int key = 0; key < n; ++key)
+      p[row * n + key] /= sum;
+    logSum.push_back(largest + std::log(sum));
   }
+};
+
+/// An exact sum and how far the kernel's may be from it, before its rounding.
+struct Sum {
+  double exact = 0, bound = 0;
+  /// Adds x * y, x being off by `error` at most.
+  void add(double x, double y, double error) {
+    exact += x * y;
+    bound += error * std::fabs(y) + f32 * std::fabs(x * y);
+  }
+  void check(uint16_t found, double factor) const {
+    ASSERT_NEAR(decode(found), factor * exact,
+                factor * (bound + bf16 * (std::fabs(exact) + bound)));
+  }
+};
+
+Sum output(const Head &head, int row, int i) {
+  Sum sum;
+  for (int key = 0; key < head.n; ++key) {
+    double weight = head.p[row * head.n + key] * head.m[row * head.n + key];
+    sum.add(weight, head.v[key * size + i], bf16 * weight);
+  }
+  return sum;
 }
 
-void check(int sequence, bool masked, bool dropout) {
-  Problem problem(sequence);
-  problem.run(masked, dropout);
+void checkForward(const Problem &problem) {
   std::vector<uint16_t> out = problem.out.host();
   std::vector<float> logSum = problem.logSum.host();
   for (int batch = 0; batch < batches; ++batch)
-    for (int head = 0; head < heads; ++head)
-      for (int row = 0; row < sequence; ++row)
-        checkRow(problem, batch, head, row, masked, dropout,
-                 out.data() +
-                     ((size_t(batch) * sequence + row) * heads + head) * size,
-                 logSum[(size_t(batch) * heads + head) * sequence + row]);
+    for (int h = 0; h < heads; ++h) {
+      Head head(problem, batch, h);
+      for (int row = 0; row < head.n; ++row) {
+        ASSERT_NEAR(logSum[(batch * heads + h) * head.n + row],
+                    head.logSum[row], 1e-5);
+        for (int i = 0; i < size; ++i)
+          output(head, row, i).check(out[head.outAt(row, i)], 1.0);
+      }
+    }
+}
+
+/// dS, and how far off the kernel's may be.
+void gradientOfScores(const Head &head, std::vector<double> &ds,
+                      std::vector<double> &error) {
+  int n = head.n;
+  for (int row = 0; row < n; ++row) {
+    double delta = 0, deltaError = 0;
+    for (int i = 0; i < size; ++i) {
+      Sum o = output(head, row, i);
+      double g = std::fabs(head.g[row * size + i]);
+      delta += head.g[row * size + i] * o.exact;
+      deltaError += g * (o.bound + bf16 * (std::fabs(o.exact) + o.bound));
+    }
+    for (int key = 0; key < n; ++key) {
+      double dp = 0, magnitude = 0;
+      for (int i = 0; i < size; ++i) {
+        double product = head.g[row * size + i] * head.v[key * size + i];
+        dp += product;
+        magnitude += std::fabs(product);
+      }
+      double p = head.p[row * n + key], m = head.m[row * n + key];
+      ds.push_back(p * (dp * m - delta));
+      error.push_back(
+          p * (deltaError + f32 * (magnitude * m + std::fabs(delta))) +
+          bf16 * std::fabs(ds.back()));
+    }
+  }
+}
+
+void checkBackward(const Problem &problem) {
+  std::vector<uint16_t> grad = problem.gradQkv.host();
+  for (int batch = 0; batch < batches; ++batch)
+    for (int h = 0; h < heads; ++h) {
+      Head head(problem, batch, h);
+      std::vector<double> ds, error;
+      gradientOfScores(head, ds, error);
+      int n = head.n;
+      for (int row = 0; row < n; ++row)
+        for (int i = 0; i < size; ++i) {
+          Sum q, k, v;
+          for (int j = 0; j < n; ++j) {
+            q.add(ds[row * n + j], head.k[j * size + i], error[row * n + j]);
+            k.add(ds[j * n + row], head.q[j * size + i], error[j * n + row]);
+            double weight = head.p[j * n + row] * head.m[j * n + row];
+            v.add(weight, head.g[j * size + i], bf16 * weight);
+          }
+          q.check(grad[head.qkvAt(0, row, i)], scale);
+          k.check(grad[head.qkvAt(1, row, i)], scale);
+          v.check(grad[head.qkvAt(2, row, i)], 1.0);
+        }
+    }
+}
+
+void check(int sequence, bool masked, bool dropout) {
+  Problem problem(sequence, masked, dropout);
+  problem.forward();
+  checkForward(problem);
+  problem.backward();
+  checkBackward(problem);
 }
 
 TEST_P(Attention, ShortSequence) { check(16, true, false); }
-TEST_P(Attention, BeyondOneTile) { check(144, false, false); }
-TEST_P(Attention, BeyondTheRing) { check(272, true, false); }
+TEST_P(Attention, BeyondOneTile) { check(144, true, false); }
+TEST_P(Attention, BeyondTheRing) { check(272, false, false); }
 TEST_P(Attention, Dropout) { check(144, true, true); }
 
 TEST_P(Attention, NothingToAttendTo) {
-  Problem problem(16);
+  Problem problem(16, true, false);
   std::vector<float> bias(batches * 16, -INFINITY);
   ASSERT_EQ(cudaMemcpy(problem.deviceBias.get(), bias.data(), bias.size() * 4,
                        cudaMemcpyHostToDevice),
             cudaSuccess);
-  problem.run(true, false);
+  problem.forward();
   for (uint16_t code : problem.out.host())
-    ASSERT_TRUE(std::isnan(num::decodeBF16(uint32_t(code))));
+    ASSERT_TRUE(std::isnan(decode(code)));
 }
 
 using AttentionErrors = CudaSimTest;
 
 TEST_F(AttentionErrors, Sequence) {
-  Problem problem(16);
+  Problem problem(16, false, false);
+  problem.sequence = 24;
   attention::Args args = {};
   args.sequence = 24;
   args.heads = heads;

@@ -10,7 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/CUDA/Gemm.h"
-#include "mpt/CUDA/HopperAttention.h"
+#include "mpt/CUDA/HopperAttentionGrad.h"
 
 using namespace mpt::gemm;
 using mpt::num::Format;
@@ -33,7 +33,8 @@ void product(const void *a, const void *b, Args args,
 MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
                             const float *f32, const uint16_t *bf16, float *to,
                             uint16_t *toBF16, mpt::TensorMap map,
-                            mpt::attention::Args heads) {
+                            mpt::attention::Args heads,
+                            mpt::attention::GradArgs grad) {
   StoreFP8<Format::E4M3> e4m3 = {{}, map};
   StoreTransposedFP8<Format::E4M3> e4m3T = {{}, map};
   StoreFP8<Format::E5M2> e5m2 = {{}, map};
@@ -69,4 +70,6 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
       a, b, args, chain(RowSums{{}, to}, Store<float>{{}, to, args.n}));
   mpt::attention::Operand qkv = {a, 3072, 3072 * 512};
   mpt::attention::run("attention", qkv, qkv, qkv, heads, 64, nullptr);
+  mpt::attention::runGradient("attention/grad", qkv, qkv, qkv, qkv, qkv, grad,
+                              64, nullptr);
 }
