@@ -81,6 +81,19 @@ MPT_HOPPER void arrive(uint64_t *barrier MPT_SITE_PARAM) {
 #endif
 }
 
+/// Makes the running phase wait for `bytes` of copies. Comes before the copies
+/// are issued, and before the phase's last arrival.
+MPT_HOPPER void expectBytes(uint64_t *barrier, unsigned bytes MPT_SITE_PARAM) {
+#if defined(__CUDACC__)
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;"
+               :
+               : "r"(sharedAddress(barrier)), "r"(bytes)
+               : "memory");
+#else
+  sim::barrierArrive(barrier, false, bytes MPT_SITE_ARG);
+#endif
+}
+
 /// Arrives, and makes the phase wait for `bytes` of copies. Comes before the
 /// copies are issued.
 MPT_HOPPER void arriveExpecting(uint64_t *barrier,

@@ -27,6 +27,36 @@ void product(const void *a, const void *b, Args args,
   run<C>("product", operands, args, epilogue, 132, nullptr);
 }
 
+/// Instructions that no kernel uses yet: they assemble.
+__global__ void __launch_bounds__(128)
+    instructions(const __grid_constant__ mpt::TensorMap map, float *out) {
+  MPT_SHARED_DYN(unsigned char, tile);
+  MPT_SHARED(uint64_t, barrier, 1);
+  if (threadIdx.x == 0) {
+    mpt::initBarrier(barrier, 1);
+    mpt::fenceBarrierInit();
+    mpt::expectBytes(barrier, 8192);
+    mpt::copyTile(tile, &map, 0, 0, 0, barrier);
+    mpt::arrive(barrier);
+  }
+  mpt::arriveNamed(1, 256);
+  mpt::syncNamed(2, 128);
+  mpt::wait(barrier, 0);
+  const uint64_t operand = mpt::operandDescriptor(tile, 1024, 8192);
+  float d[32];
+  mpt::fenceMma();
+  mpt::issueMma<Format::BF16, Format::BF16, 64, true, true>(d, operand, operand,
+                                                            false);
+  mpt::commitMma();
+  mpt::waitMma<0>(d);
+  out[threadIdx.x] = d[0];
+  if (threadIdx.x == 0) {
+    mpt::storeTile(&map, 0, 0, 0, tile);
+    mpt::commitStores();
+    mpt::waitStores<0>();
+  }
+}
+
 } // namespace
 
 /// Never called: names every product.
@@ -39,6 +69,7 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
   StoreTransposedFP8<Format::E4M3> e4m3T = {{}, map};
   StoreFP8<Format::E5M2> e5m2 = {{}, map};
   StoreTransposedFP8<Format::E5M2> e5m2T = {{}, map};
+  mpt::launch("instructions", instructions, 1, 128, 8192, nullptr, map, to);
   // Linear layer with GELU: pre-activation in BF16, result in FP8 both ways.
   product<Config<Format::E4M3, Format::E4M3, 128, 4, true>>(
       a, b, args,

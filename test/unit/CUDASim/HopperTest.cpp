@@ -52,8 +52,9 @@ __global__ void copyBox(const TensorMap from, const TensorMap to, int x, int y,
   MPT_SHARED(uint64_t, full, 1);
   setUp(full);
   if (threadIdx.x == 0) {
-    arriveExpecting(full, 128 * 4);
+    expectBytes(full, 128 * 4);
     copyTile(tile, &from, x, y, z, full);
+    arrive(full);
   }
   wait(full, 0);
   for (int i = static_cast<int>(threadIdx.x); i < 128; i += 64) {
