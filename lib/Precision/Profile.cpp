@@ -308,6 +308,22 @@ CandidateMetricsAttr finish(MLIRContext *context, FormatKey formats,
                                    values.getDictionary(context));
 }
 
+/// Raises `amax` to that of the point's operands; false if it has none, or one
+/// that is not finite.
+bool raiseAmax(std::array<float, 2> &amax, Node point) {
+  for (auto [side, name] : {std::pair(0, "lhs"), std::pair(1, "rhs")}) {
+    if (!point.has(name) || !point.field(name).has("amax"))
+      return false;
+    Node operand = point.field(name);
+    if (operand.field("amax").isNull("max"))
+      return false;
+    double largest = operand.field("amax").field("max").number(
+        0, std::numeric_limits<float>::max());
+    amax[side] = std::max(amax[side], static_cast<float>(largest));
+  }
+  return true;
+}
+
 ProductProfile readProduct(MLIRContext *context, Node node) {
   ProductProfile product;
   product.name = node.field("name").text();
@@ -320,9 +336,12 @@ ProductProfile readProduct(MLIRContext *context, Node node) {
   if (node && points.empty())
     node.fail("no point of training was profiled");
   llvm::MapVector<FormatKey, Accumulator> candidates;
+  product.amax.emplace();
   for (Node point : points) {
     int64_t step = point.field("step").integer(0);
     point = point.named(node.place() + ", step " + Twine(step));
+    if (product.amax && !raiseAmax(*product.amax, point))
+      product.amax.reset();
     for (Node item : point.field("candidates").items("candidate")) {
       FormatKey formats(readFormat(context, item.field("lhs")),
                         readFormat(context, item.field("rhs")));

@@ -151,7 +151,8 @@ void Package::initialize(const Tensor &tensor, size_t index) {
   // Memory starts as zeros.
   if (tensor.init == Init::Number && tensor.dtype == MPT_F32) {
     auto value = static_cast<float>(tensor.initNumber);
-    std::memcpy(data(tensor), &value, sizeof value);
+    for (int64_t at = 0; at != tensor.bytes; at += sizeof value)
+      std::memcpy(data(tensor) + at, &value, sizeof value);
   } else if (tensor.init == Init::Number) {
     auto value = static_cast<int64_t>(tensor.initNumber);
     std::memcpy(data(tensor), &value, sizeof value);

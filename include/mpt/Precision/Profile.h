@@ -14,6 +14,8 @@
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/Error.h"
+#include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +36,9 @@ struct ProductProfile {
   /// is the width of that interval and `<name>_step` the point's step;
   /// `flushed_lhs`, `saturated_rhs`, `excluded` and so on are largest shares.
   MetricsAttr metrics;
+  /// The largest magnitudes of lhs and rhs at any point of training, if every
+  /// point has them.
+  std::optional<std::array<float, 2>> amax;
 };
 
 struct Profile {

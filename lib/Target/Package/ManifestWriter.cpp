@@ -62,8 +62,8 @@ void ManifestWriter::batch(const int64_t (&values)[2]) {
   });
 }
 
-/// Moments and corrections start at zero, parameters in a file; what the caller
-/// binds has no initial value.
+/// Parameters start in a file, other state at a number, zero without one; what
+/// the caller binds has no initial value.
 void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("name", argument.name);
   json.attribute("kind", stringifyKind(argument.kind));
@@ -71,7 +71,10 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("buffer", argument.buffer);
   if (argument.kind == Kind::Parameter)
     json.attribute("init", "file");
-  else if (argument.kind == Kind::OptimizerState)
+  else if (argument.init)
+    json.attribute("init", *argument.init);
+  else if (argument.kind == Kind::OptimizerState ||
+           argument.kind == Kind::ScaleState || argument.kind == Kind::Derived)
     json.attribute("init", "zero");
   if (argument.range)
     json.attributeArray("range", [&] {

@@ -41,8 +41,45 @@ func.func private @no_recipe(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = none>>
 
 // -----
 
-// expected-error @below {{unknown format property 'margin = high'}}
-func.func private @property(tensor<3xf32, #mpt.format<f8E4M3FN, margin = high>>)
+// expected-error @below {{unknown format property 'color', expected scale, recipe, value, history, margin or rounding}}
+func.func private @property(tensor<3xf32, #mpt.format<f8E4M3FN, color = red>>)
+
+// -----
+
+// expected-error @below {{value must be a positive, normal f32, found 0}}
+func.func private @value(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = fixed, value = 0.0>>)
+
+// -----
+
+// expected-error @below {{value must be a positive, normal f32, found -2}}
+func.func private @negative_value(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = fixed, value = -2.0>>)
+
+// -----
+
+// expected-error @below {{value belongs to recipe fixed, found recipe = current}}
+func.func private @value_of_current(tensor<3xf32, #mpt.format<f8E4M3FN, value = 2.0>>)
+
+// -----
+
+// expected-error @below {{history and margin belong to recipe delayed, found recipe = fixed}}
+func.func private @margin_of_fixed(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = fixed, margin = 1>>)
+
+// -----
+
+// expected-error @below {{history must be 1 to 65536 steps, found 0}}
+func.func private @history(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, history = 0>>)
+
+// -----
+
+// expected-error @below {{margin must be -64 to 64, found -65}}
+func.func private @margin(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, margin = -65>>)
+
+// -----
+
+// expected-error @below {{argument 0: 'mpt.init' must be a finite number, found "one"}}
+func.func @init(%s: tensor<f32> {mpt.init = "one"}) {
+  return
+}
 
 // -----
 

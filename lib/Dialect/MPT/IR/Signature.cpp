@@ -28,10 +28,12 @@ unsigned mpt::addArguments(func::FuncOp func, ArrayRef<NewArgument> arguments) {
   SmallVector<DictionaryAttr> attrs;
   for (const NewArgument &argument : arguments) {
     types.push_back(argument.type);
-    attrs.push_back(builder.getDictionaryAttr(
-        {builder.getNamedAttr(kNameAttr, builder.getStringAttr(argument.name)),
-         builder.getNamedAttr(
-             kKindAttr, KindAttr::get(func.getContext(), argument.kind))}));
+    NamedAttrList list;
+    list.set(kNameAttr, builder.getStringAttr(argument.name));
+    list.set(kKindAttr, KindAttr::get(func.getContext(), argument.kind));
+    if (argument.init)
+      list.set(kInitAttr, builder.getF64FloatAttr(*argument.init));
+    attrs.push_back(list.getDictionary(func.getContext()));
   }
   SmallVector<unsigned> indices(arguments.size(), first);
   SmallVector<Location> locations(arguments.size(), func.getLoc());

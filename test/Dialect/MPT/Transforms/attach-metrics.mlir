@@ -7,13 +7,15 @@
 // CHECK-SAME: be_median = 7.500000e-01 : f64, be_median_spread = 3.750000e-01 : f64, be_median_step = 100 : i64, be_p99 = 5.000000e-01 : f64, be_p99_spread = 0.000000e+00 : f64, be_p99_step = 0 : i64
 // CHECK-SAME: excluded = 5.000000e-01 : f64, flushed_lhs = 1.250000e-01 : f64, flushed_rhs = 2.500000e-01 : f64
 // CHECK-SAME: sqnr_db = 2.800000e+01 : f64, sqnr_db_spread = 4.000000e+00 : f64, sqnr_db_step = 0 : i64}>]>
-// CHECK-SAME: mpt.name = "layer"
+// The largest magnitudes of both operands at any point.
+// CHECK-SAME: mpt.amax = array<f32: 2.000000e+00, 4.000000e+00>, mpt.name = "layer"
 
 // Profiled at K = 128, here 32: errors twice as large, and it says so. The cosine had no value.
 // CHECK: mpt.matmul
 // CHECK-SAME: metrics = #mpt.metrics<m = 64, n = 16, k = 128, [#mpt.candidate<#mpt.format<bf16>, #mpt.format<bf16>,
 // CHECK-SAME: be_median = 5.000000e-01 : f64, be_median_spread = 0.000000e+00 : f64, be_median_step = 0 : i64, be_p99 = 1.000000e+00 : f64, be_p99_spread = 2.500000e-01 : f64
 // CHECK-SAME: rescaled = 2.000000e+00 : f64}>]>
+// CHECK-NOT: mpt.amax
 module attributes {mpt.graph_hash = "0123456789abcdef"} {
   func.func @step(%x: tensor<32x64xf32>, %w: tensor<64x16xf32>, %dy: tensor<32x16xf32>) {
     %0 = mpt.matmul %x, %w {mpt.name = "layer", role = #mpt.role<fprop>}
