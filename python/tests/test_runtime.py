@@ -441,7 +441,7 @@ BAD_MANIFESTS = {
     "shape beyond buffer": (set_in("arguments", 0, "shape", [24, 41]), "needs 3936 bytes, .* 3840"),
     "rank": (set_in("arguments", 0, "shape", [1] * 9), "a rank of at most 8"),
     "init": (set_in("arguments", 0, "init", "ones"), "'file', 'zero' or a number"),
-    "init number": (set_in("arguments", 0, "init", 1), "only a scalar"),
+    "init number": (set_in("arguments", 0, "init", 1e39), "a number that f32 can hold"),
     "empty range": (set_in("arguments", 6, "range", [4, 4]), "not empty"),
     "range of floats": (set_in("arguments", 5, "range", [0, 4]), "i32 or i64"),
     "buffer index": (set_in("arguments", 0, "buffer", 99), "a buffer index below"),

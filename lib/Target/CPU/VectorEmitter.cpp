@@ -344,6 +344,7 @@ Scalar VectorEmitter::decode(Scalar x) {
   return add(num::decode(formatOf(storage), U32V{{&code, value(x)}}));
 }
 Scalar VectorEmitter::scaleOf(Scalar amax, Type storage, int64_t margin) {
-  return add(num::computeScale(
-      f32(amax), std::ldexp(getStorageMax(storage), -static_cast<int>(margin))));
+  return add(
+      num::computeScale(f32(amax), std::ldexp(getStorageMax(storage),
+                                              -static_cast<int>(margin))));
 }

@@ -25,11 +25,11 @@ LogicalResult CastOp::verify() {
 }
 
 float mpt::getStorageMax(Type storage) {
-  return num::formatMax(storage.isF32()                     ? num::Format::F32
-                        : storage.isBF16()                  ? num::Format::BF16
-                        : isa<Float8E4M3FNType>(storage)    ? num::Format::E4M3
-                        : isa<Float8E5M2Type>(storage)      ? num::Format::E5M2
-                                                            : num::Format::INT8);
+  return num::formatMax(storage.isF32()                  ? num::Format::F32
+                        : storage.isBF16()               ? num::Format::BF16
+                        : isa<Float8E4M3FNType>(storage) ? num::Format::E4M3
+                        : isa<Float8E5M2Type>(storage)   ? num::Format::E5M2
+                                                         : num::Format::INT8);
 }
 
 static bool needsScale(Type storage) {
@@ -49,18 +49,17 @@ static LogicalResult verifyScale(Operation *op, Type storage, Value scale,
   auto merged = broadcastShapes(
       cast<RankedTensorType>(scale.getType()).getShape(), shape);
   if (!merged || ArrayRef(*merged) != shape)
-    return op->emitOpError() << "takes a scale that broadcasts to "
-                             << shaped.getType() << ", found "
-                             << scale.getType();
+    return op->emitOpError()
+           << "takes a scale that broadcasts to " << shaped.getType()
+           << ", found " << scale.getType();
   return success();
 }
 
 static LogicalResult verifyShape(Operation *op, Value x, Value y) {
   if (cast<RankedTensorType>(x.getType()).getShape() !=
       cast<RankedTensorType>(y.getType()).getShape())
-    return op->emitOpError()
-           << "keeps the shape, found " << x.getType() << " and "
-           << y.getType();
+    return op->emitOpError() << "keeps the shape, found " << x.getType()
+                             << " and " << y.getType();
   return success();
 }
 
@@ -86,9 +85,8 @@ void ScaleOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   Scalar scale = e.scaleOf(x[0], getStorage(), getMargin());
   if (x.size() > 1) {
     Scalar positive = e.compare(Predicate::GT, x[0], e.constant(0.0f));
-    Scalar finite =
-        e.compare(Predicate::LE, x[0],
-                  e.constant(std::numeric_limits<float>::max()));
+    Scalar finite = e.compare(Predicate::LE, x[0],
+                              e.constant(std::numeric_limits<float>::max()));
     scale = e.select(e.logicalAnd(positive, finite), scale, x[1]);
   }
   y.push_back(scale);
@@ -154,9 +152,8 @@ void SentinelsOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
   Scalar beyond = e.compare(
       Predicate::GT, e.unary(UnaryFn::Abs, scaled),
       e.constant(largestInRange(getCodes().getType().getElementType())));
-  Scalar lost =
-      e.logicalAnd(e.compare(Predicate::NE, x[0], zero),
-                   e.compare(Predicate::EQ, e.decode(x[1]), zero));
+  Scalar lost = e.logicalAnd(e.compare(Predicate::NE, x[0], zero),
+                             e.compare(Predicate::EQ, e.decode(x[1]), zero));
   y.push_back(e.select(e.logicalAnd(finite, beyond), one, zero));
   y.push_back(e.select(e.logicalAnd(finite, lost), one, zero));
   y.push_back(e.select(finite, zero, one));

@@ -82,8 +82,8 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op,
     return fail("a #mpt.kind");
   if (name == kIgnoreIndexAttr && !isa<IntegerAttr>(value))
     return fail("an integer");
-  if (name == kInitAttr && (!isa<FloatAttr>(value) ||
-                            !cast<FloatAttr>(value).getValue().isFinite()))
+  if (name == kInitAttr &&
+      (!isa<FloatAttr>(value) || !cast<FloatAttr>(value).getValue().isFinite()))
     return fail("a finite number");
   if (name == kRangeAttr) {
     auto range = dyn_cast<DenseI64ArrayAttr>(value);

@@ -159,9 +159,8 @@ LogicalResult ScaledMatmulOp::verify() {
     return emitOpError() << "result of type " << getY().getType()
                          << " does not fit its operands";
   // Of a view, the scale fits what is viewed.
-  for (auto [codes, scale] :
-       {std::pair(getLhs(), getLhsInverseScale()),
-        std::pair(getRhs(), getRhsInverseScale())}) {
+  for (auto [codes, scale] : {std::pair(getLhs(), getLhsInverseScale()),
+                              std::pair(getRhs(), getRhsInverseScale())}) {
     if (!scale || codes.getDefiningOp<ViewOpInterface>())
       continue;
     ArrayRef<int64_t> shape = codes.getType().getShape();

@@ -3,8 +3,8 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // Turns the formats that types only annotate into stored codes and the scales
-// that belong to them, as separate values; gives the step the state that delayed
-// scales are kept in, and has its flag see what casts would hide.
+// that belong to them, as separate values; gives the step the state that
+// delayed scales are kept in, and has its flag see what casts would hide.
 //
 //===----------------------------------------------------------------------===//
 
@@ -91,10 +91,11 @@ private:
     setStableName(op, name.str());
     return op;
   }
-  Value select(Value condition, Value onTrue, Value onFalse, const Twine &name) {
-    return named(SelectOp::create(builder, func.getLoc(), condition, onTrue,
-                                  onFalse),
-                 name);
+  Value select(Value condition, Value onTrue, Value onFalse,
+               const Twine &name) {
+    return named(
+        SelectOp::create(builder, func.getLoc(), condition, onTrue, onFalse),
+        name);
   }
   RankedTensorType f32(ArrayRef<int64_t> shape = {}) {
     return RankedTensorType::get(shape, builder.getF32Type());
@@ -102,8 +103,9 @@ private:
 
   /// By the value that is held in a format.
   DenseMap<Value, Stored> stored;
-  /// By value and what one amax covers (a Granularity, or -1 for a column with
-  /// its batch).
+  /// By value and what one amax covers: a Granularity, or columns that run
+  /// through the batch.
+  static constexpr int kWholeColumns = -1;
   DenseMap<std::pair<Value, int>, Value> amaxes;
   /// The amaxes over whole tensors, by which inf and NaN are seen.
   llvm::MapVector<Value, Value> wholeAmaxes;
@@ -337,11 +339,11 @@ LogicalResult Driver::addState() {
           std::ldexp(getStorageMax(storageType(builder, format.getStorage())),
                      -static_cast<int>(format.getMargin())));
     }
-    state.scale = add(f32(), state.name + "/scale." + storage,
-                      Kind::ScaleState, scale);
-    state.history = add(f32({format.getHistory()}),
-                        state.name + "/amax_history." + storage,
-                        Kind::ScaleState, amax);
+    state.scale =
+        add(f32(), state.name + "/scale." + storage, Kind::ScaleState, scale);
+    state.history =
+        add(f32({format.getHistory()}), state.name + "/amax_history." + storage,
+            Kind::ScaleState, amax);
     if (format.getHistory() > 1)
       positions.try_emplace(format.getHistory(), 0);
   }
@@ -349,8 +351,8 @@ LogicalResult Driver::addState() {
     argument = add(f32(), "amax_history.position." + Twine(length),
                    Kind::ScaleState, std::nullopt);
   auto scalar = RankedTensorType::get({}, builder.getI64Type());
-  for (auto [name, value] : {std::pair("rng.seed", &seed),
-                             std::pair("rng.step", &step)})
+  for (auto [name, value] :
+       {std::pair("rng.seed", &seed), std::pair("rng.step", &step)})
     if (!ids.empty() && !(*value = rngArgument(func, name)))
       add(scalar, name, Kind::Rng, std::nullopt);
   addArguments(func, arguments);
@@ -397,7 +399,7 @@ std::string Driver::baseName(Value value) {
 Value Driver::amaxOf(Value x, FormatAttr format, bool overBatch) {
   Granularity granularity = format.getScale();
   bool wholeColumns = granularity == Granularity::PerColumn && overBatch;
-  int key = wholeColumns ? -1 : static_cast<int>(granularity);
+  int key = wholeColumns ? kWholeColumns : static_cast<int>(granularity);
   Value &amax = amaxes[{x, key}];
   if (amax)
     return amax;
@@ -435,30 +437,34 @@ Value Driver::amaxOf(Value x, FormatAttr format, bool overBatch) {
   }
   auto permutation = llvm::to_vector(llvm::seq<int64_t>(0, turned.size()));
   std::swap(permutation.back(), permutation[permutation.size() - 2]);
-  Value transposed = named(
-      TransposeOp::create(builder, loc, f32(turned), matrix,
-                          builder.getDenseI64ArrayAttr(permutation)),
-      name);
+  Value transposed =
+      named(TransposeOp::create(builder, loc, f32(turned), matrix,
+                                builder.getDenseI64ArrayAttr(permutation)),
+            name);
   int64_t last = turned.size() - 1;
   return amax = reshape(reduce(transposed, {last}), keptShape);
 }
 
 /// max |x| over the tensor, of the amaxes that there are if there are any.
 Value Driver::scalarAmaxOf(Value x) {
-  Value &amax = wholeAmaxes[x];
-  if (amax)
-    return amax;
-  for (Granularity granularity :
-       {Granularity::PerTensor, Granularity::PerRow, Granularity::PerColumn})
-    if (Value some = amaxes.lookup({x, static_cast<int>(granularity)})) {
-      if (granularity == Granularity::PerTensor)
-        return amax = some;
-      return amax = amaxOf(some,
-                           FormatAttr::get(func.getContext(), Storage::E4M3),
-                           false);
-    }
-  return amax = amaxOf(x, FormatAttr::get(func.getContext(), Storage::E4M3),
-                       false);
+  Value &whole = wholeAmaxes[x];
+  if (whole)
+    return whole;
+  auto perTensor = FormatAttr::get(func.getContext(), Storage::E4M3);
+  whole = amaxes.lookup({x, static_cast<int>(Granularity::PerTensor)});
+  if (whole)
+    return whole;
+  Value some;
+  for (int key : {static_cast<int>(Granularity::PerRow),
+                  static_cast<int>(Granularity::PerColumn), kWholeColumns})
+    if (!some)
+      some = amaxes.lookup({x, key});
+  if (!some)
+    return whole = amaxOf(x, perTensor, false);
+  int64_t count = cast<RankedTensorType>(some.getType()).getNumElements();
+  some = named(ReshapeOp::create(builder, x.getLoc(), f32({count}), some),
+               baseName(x) + "/amax");
+  return whole = amaxOf(some, perTensor, false);
 }
 
 /// The scale that a cast multiplies by, and what its products multiply by.
@@ -466,14 +472,13 @@ Scales Driver::scalesOf(CastOp cast, Type element) {
   FormatAttr format = cast.getFormat();
   Value x = cast.getX();
   Location loc = cast.getLoc();
-  std::string name = baseName(x) + "/scale." +
-                     stringifyStorage(format.getStorage()).str();
+  std::string name =
+      baseName(x) + "/scale." + stringifyStorage(format.getStorage()).str();
   ++numScales;
   if (format.getRecipe() == Recipe::Current) {
     bool overBatch = contractsBatch(cast.getY());
-    auto op = named(ScaleOp::create(builder, loc,
-                                    amaxOf(x, format, overBatch), Value(),
-                                    element),
+    auto op = named(ScaleOp::create(builder, loc, amaxOf(x, format, overBatch),
+                                    Value(), element),
                     name);
     scalarAmaxOf(x);
     return {op.getScale(), op.getInverse()};
@@ -488,8 +493,8 @@ Scales Driver::scalesOf(CastOp cast, Type element) {
   state.amax = amax;
   Value scale = func.getArgument(state.scale);
   Value one = ConstantOp::scalar(builder, loc, 1.0f);
-  return {scale, named(DivOp::create(builder, loc, one, scale),
-                       name + "/inverse")};
+  return {scale,
+          named(DivOp::create(builder, loc, one, scale), name + "/inverse")};
 }
 
 Value Driver::quantize(CastOp cast, RankedTensorType type, Value scale) {
@@ -530,16 +535,17 @@ void Driver::watch(CastOp cast, Value codes, Value scale) {
   Location loc = cast.getLoc();
   std::string name = getStableName(codes.getDefiningOp()).str();
   auto type = f32(shapeOf(cast.getX()));
-  auto lost = named(SentinelsOp::create(builder, loc,
-                                        TypeRange{type, type, type},
-                                        cast.getX(), codes, scale),
-                    name + "/sentinels");
+  auto lost =
+      named(SentinelsOp::create(builder, loc, TypeRange{type, type, type},
+                                cast.getX(), codes, scale),
+            name + "/sentinels");
   auto axes = llvm::to_vector(llvm::seq<int64_t>(0, type.getRank()));
   for (auto [what, each] : {std::pair("/saturated", lost.getSaturated()),
                             std::pair("/flushed", lost.getFlushed()),
                             std::pair("/non_finite", lost.getNonFinite())}) {
-    Value sum = named(
-        ReduceOp::create(builder, loc, Reduction::Sum, each, axes), name + what);
+    Value sum =
+        named(ReduceOp::create(builder, loc, Reduction::Sum, each, axes),
+              name + what);
     if (type.getRank())
       sum = named(ReshapeOp::create(builder, loc, f32(), sum), name + what);
     addResult(sum, name + what);
@@ -585,8 +591,8 @@ void Driver::lower(MatmulOp product) {
   replaced.push_back(product);
 }
 
-/// The real values of a held tensor, decoded once. Scales that are no scalar fit
-/// the tensor that was cast, so views are taken of what is decoded.
+/// The real values of a held tensor, decoded once. Scales that are no scalar
+/// fit the tensor that was cast, so views are taken of what is decoded.
 Value Driver::decoded(Value value) {
   if (Value known = decodedValues.lookup(value))
     return known;
@@ -642,7 +648,8 @@ Value Driver::guard() {
         firstUse = user;
   SmallVector<Value> seen; // what comes later guards itself: see mpt.scale
   for (auto &[x, amax] : wholeAmaxes)
-    if (!amax.getDefiningOp() || amax.getDefiningOp()->isBeforeInBlock(firstUse))
+    if (!amax.getDefiningOp() ||
+        amax.getDefiningOp()->isBeforeInBlock(firstUse))
       seen.push_back(amax);
   if (seen.empty())
     return flag;
@@ -652,9 +659,9 @@ Value Driver::guard() {
       ConstantOp::scalar(builder, loc, std::numeric_limits<float>::max());
   Value finite;
   for (Value amax : seen) {
-    Value one = named(
-        CompareOp::create(builder, loc, Predicate::LE, amax, largest),
-        kSkippedName);
+    Value one =
+        named(CompareOp::create(builder, loc, Predicate::LE, amax, largest),
+              kSkippedName);
     finite = finite ? Value(named(AndOp::create(builder, loc, finite, one),
                                   kSkippedName))
                     : one;
@@ -697,9 +704,9 @@ void Driver::update(const DelayedState &state, Value skip) {
     Value position = func.getArgument(positions.lookup(length));
     index = named(ConvertOp::create(builder, loc, f32({length}), index),
                   historyName);
-    Value here = named(
-        CompareOp::create(builder, loc, Predicate::EQ, index, position),
-        historyName);
+    Value here =
+        named(CompareOp::create(builder, loc, Predicate::EQ, index, position),
+              historyName);
     next = select(here, state.amax, history, historyName);
   }
   next = select(skip, history, next, historyName);
@@ -728,10 +735,9 @@ void Driver::finish() {
   for (auto [length, argument] : positions) {
     std::string name = "amax_history.position." + std::to_string(length);
     Value position = func.getArgument(argument);
-    Value next = named(
-        AddOp::create(builder, loc, position,
-                      ConstantOp::scalar(builder, loc, 1.0f)),
-        name);
+    Value next = named(AddOp::create(builder, loc, position,
+                                     ConstantOp::scalar(builder, loc, 1.0f)),
+                       name);
     Value end = named(
         CompareOp::create(builder, loc, Predicate::GE, next,
                           ConstantOp::scalar(builder, loc, float(length))),
@@ -744,8 +750,8 @@ void Driver::finish() {
   SmallVector<Value> all(block.getTerminator()->getOperands());
   SmallVector<DictionaryAttr> attrs;
   for (unsigned i = 0; i < func.getNumResults(); ++i)
-    attrs.push_back(DictionaryAttr::get(func.getContext(),
-                                        func.getResultAttrs(i)));
+    attrs.push_back(
+        DictionaryAttr::get(func.getContext(), func.getResultAttrs(i)));
   all.append(results);
   attrs.append(resultAttrs);
   setResults(func, all, attrs);
