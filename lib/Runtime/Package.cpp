@@ -137,13 +137,14 @@ void Package::allocate() {
   size_t offset = 0;
   for (const Buffer &buffer : description.buffers) {
     if (buffer.kind == BufferKind::Arena) {
-      address.push_back(arena.data() + buffer.offset);
+      addresses.push_back(arena.data() + buffer.offset);
       continue;
     }
-    address.push_back(state.data() + offset);
+    addresses.push_back(state.data() + offset);
     offset += align(static_cast<size_t>(buffer.bytes));
     if (!buffer.content.empty())
-      std::memcpy(address.back(), buffer.content.data(), buffer.content.size());
+      std::memcpy(addresses.back(), buffer.content.data(),
+                  buffer.content.size());
   }
 }
 
@@ -151,8 +152,8 @@ void Package::initialize(const Tensor &tensor, size_t index) {
   // Memory starts as zeros.
   if (tensor.init == Init::Number && tensor.dtype == MPT_F32) {
     auto value = static_cast<float>(tensor.initNumber);
-    for (int64_t at = 0; at != tensor.bytes; at += sizeof value)
-      std::memcpy(data(tensor) + at, &value, sizeof value);
+    std::fill_n(reinterpret_cast<float *>(data(tensor)), tensor.bytes / 4,
+                value);
   } else if (tensor.init == Init::Number) {
     auto value = static_cast<int64_t>(tensor.initNumber);
     std::memcpy(data(tensor), &value, sizeof value);
@@ -181,9 +182,9 @@ void Package::loadInitialValues(const std::string &path) {
 void Package::bind(const Launch &launch) {
   BoundLaunch b;
   b.launch = &launch;
-  auto place = [&](const Place &p) { return address[p.buffer] + p.offset; };
+  auto place = [&](const Place &p) { return addresses[p.buffer] + p.offset; };
   auto matrix = [&](auto &operand, const Matrix &m) {
-    operand.data = reinterpret_cast<float *>(address[m.buffer]) + m.offset;
+    operand.data = reinterpret_cast<float *>(addresses[m.buffer]) + m.offset;
     operand.rows = m.rows;
     operand.columns = m.columns;
     std::copy_n(m.batch, 2, operand.batch);

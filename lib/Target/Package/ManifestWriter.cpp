@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/Package/ManifestWriter.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/Support/Format.h"
 
 using namespace mlir;
@@ -62,8 +63,19 @@ void ManifestWriter::batch(const int64_t (&values)[2]) {
   });
 }
 
-/// Parameters start in a file, other state at a number, zero without one; what
-/// the caller binds has no initial value.
+/// A number for f32 (`mpt.init`, else 1: no scaling), zero for counters.
+void ManifestWriter::scaleStateInit(const StepPlan::Argument &argument) {
+  if (!argument.type.getElementType().isF32())
+    return json.attribute("init", "zero");
+  unsigned index = &argument - plan.arguments.data();
+  auto init =
+      func::FuncOp(plan.step).getArgAttrOfType<FloatAttr>(index, kInitAttr);
+  json.attribute("init", init ? init.getValueAsDouble() : 1.0);
+}
+
+/// Moments and corrections start at zero, as does what the step derives before
+/// it reads it; parameters in a file; what the caller binds has no initial
+/// value.
 void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("name", argument.name);
   json.attribute("kind", stringifyKind(argument.kind));
@@ -71,11 +83,11 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("buffer", argument.buffer);
   if (argument.kind == Kind::Parameter)
     json.attribute("init", "file");
-  else if (argument.init)
-    json.attribute("init", *argument.init);
   else if (argument.kind == Kind::OptimizerState ||
-           argument.kind == Kind::ScaleState || argument.kind == Kind::Derived)
+           argument.kind == Kind::Derived)
     json.attribute("init", "zero");
+  else if (argument.kind == Kind::ScaleState)
+    scaleStateInit(argument);
   if (argument.range)
     json.attributeArray("range", [&] {
       json.value(argument.range->first);
@@ -85,17 +97,91 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
     json.attribute("ignore_index", *argument.ignoreIndex);
 }
 
+/// The parameter whose gradient `result` is in a step without an optimizer, as
+/// --mpt-differentiate leaves it: under the parameter's name, with its type.
+static const StepPlan::Argument *
+findGradientResult(const StepPlan &plan, const StepPlan::Result &result) {
+  if (result.alias)
+    return nullptr;
+  const auto *it =
+      llvm::find_if(plan.arguments, [&](const StepPlan::Argument &argument) {
+        return argument.kind == Kind::Parameter &&
+               argument.name == result.name && argument.type == result.type;
+      });
+  return it == plan.arguments.end() ? nullptr : it;
+}
+
+/// The layout's offset counts, besides the access's.
+void ManifestWriter::gradient(StringRef parameter, StepPlan::Access access,
+                              const Layout &layout) {
+  json.object([&] {
+    json.attribute("parameter", parameter);
+    json.attribute("buffer", access.buffer);
+    json.attribute("offset", access.offset + 4 * layout.offset); // f32
+    if (!layout.isContiguous())
+      json.attributeArray("strides", [&] {
+        for (int64_t stride : layout.strides)
+          json.value(stride);
+      });
+  });
+}
+
+/// `value` as a view of an argument of its function.
+static std::optional<std::pair<unsigned, Layout>> getArgumentView(Value value) {
+  auto view = getStorageView(value);
+  auto argument = view ? dyn_cast<BlockArgument>(view->root) : BlockArgument();
+  if (!argument)
+    return std::nullopt;
+  return std::pair(argument.getArgNumber(), view->layout);
+}
+
+/// An update reads parameter and gradient; which of the step's values they are,
+/// the kernel's call says.
+void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
+  auto call = cast<func::CallOp>(launch.op);
+  auto kernel = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+      call, call.getCalleeAttr());
+  kernel.walk([&](AdamWOp update) {
+    auto parameter = getArgumentView(update.getParam());
+    auto grad = getArgumentView(update.getGrad());
+    if (!parameter || !grad)
+      return;
+    // What the call passes: kernels see it dense, from the access's offset on.
+    auto bound = getArgumentView(call.getOperand(parameter->first));
+    auto source = getStorageView(call.getOperand(grad->first));
+    if (!bound || !source || !source->layout.isContiguous())
+      return;
+    gradient(plan.arguments[bound->first].name, launch.accesses[grad->first],
+             grad->second);
+  });
+}
+
+void ManifestWriter::gradients() {
+  json.attributeArray("gradients", [&] {
+    for (const StepPlan::Result &result : plan.results)
+      if (findGradientResult(plan, result))
+        gradient(result.name, result.access,
+                 Layout::contiguous(result.type.getShape()));
+    for (const StepPlan::Launch &launch : plan.launches)
+      if (launch.kind == StepPlan::LaunchKind::Kernel)
+        gradientsOfUpdates(launch);
+  });
+}
+
 void ManifestWriter::signature() {
   json.attributeArray("arguments", [&] {
     for (const StepPlan::Argument &entry : plan.arguments)
       json.object([&] { argument(entry); });
   });
-  // Updated state is its argument.
+  // Updated state is its argument. The gradient of a step without an optimizer
+  // has its parameter's name, which is the argument's.
   json.attributeArray("results", [&] {
     for (const StepPlan::Result &result : plan.results)
       if (!result.alias)
         json.object([&] {
-          json.attribute("name", result.name);
+          json.attribute("name", findGradientResult(plan, result)
+                                     ? result.name + "/grad"
+                                     : result.name);
           typed(result.type);
           json.attribute("buffer", result.access.buffer);
         });

@@ -76,10 +76,8 @@ func.func private @margin(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, 
 
 // -----
 
-// expected-error @below {{argument 0: 'mpt.init' must be a finite number, found "one"}}
-func.func @init(%s: tensor<f32> {mpt.init = "one"}) {
-  return
-}
+// expected-error @below {{argument 0: 'mpt.init' must be a finite float, found 0x7F800000 : f32}}
+func.func private @infinite_init(tensor<f32> {mpt.init = 0x7F800000 : f32})
 
 // -----
 
@@ -192,3 +190,8 @@ module attributes {mpt.graph_hash = "0123"} {}
 
 // expected-error @below {{'func.func' op results 0 and 1 both update argument 0}}
 func.func private @alias_twice(tensor<3xf32>) -> (tensor<3xf32> {mpt.alias = 0 : i64}, tensor<3xf32> {mpt.alias = 0 : i64})
+
+// -----
+
+// expected-error @below {{'func.func' op argument 0: 'mpt.init' must be a finite float, found 1 : i64}}
+func.func private @init(tensor<f32> {mpt.init = 1 : i64})

@@ -79,8 +79,6 @@ void Planner::addArguments() {
     if (auto ignore =
             step.getArgAttrOfType<IntegerAttr>(index, kIgnoreIndexAttr))
       argument.ignoreIndex = ignore.getInt();
-    if (auto init = step.getArgAttrOfType<FloatAttr>(index, kInitAttr))
-      argument.init = init.getValueAsDouble();
     plan.arguments.push_back(std::move(argument));
   }
 }

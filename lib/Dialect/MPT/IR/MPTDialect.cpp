@@ -84,7 +84,7 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op,
     return fail("an integer");
   if (name == kInitAttr &&
       (!isa<FloatAttr>(value) || !cast<FloatAttr>(value).getValue().isFinite()))
-    return fail("a finite number");
+    return fail("a finite float");
   if (name == kRangeAttr) {
     auto range = dyn_cast<DenseI64ArrayAttr>(value);
     if (!range || range.size() != 2 || range[0] >= range[1])

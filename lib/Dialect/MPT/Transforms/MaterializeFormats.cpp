@@ -330,8 +330,7 @@ LogicalResult Driver::addState() {
   for (DelayedState &state : states) {
     FormatAttr format = state.format;
     StringRef storage = stringifyStorage(format.getStorage());
-    double scale = 1;
-    std::optional<double> amax;
+    double scale = 1, amax = 0;
     if (state.profiled > 0) {
       amax = static_cast<float>(state.profiled);
       scale = num::computeScale(
@@ -349,7 +348,7 @@ LogicalResult Driver::addState() {
   }
   for (auto &[length, argument] : positions)
     argument = add(f32(), "amax_history.position." + Twine(length),
-                   Kind::ScaleState, std::nullopt);
+                   Kind::ScaleState, 0);
   auto scalar = RankedTensorType::get({}, builder.getI64Type());
   for (auto [name, value] :
        {std::pair("rng.seed", &seed), std::pair("rng.step", &step)})

@@ -9,7 +9,7 @@
 // CHECK-SAME: %[[X:[^:]*]]: tensor<2x8xf32>
 // CHECK-SAME: %[[S:[^:]*]]: tensor<f32> {mpt.init = 4.096000e+03 : f64, mpt.kind = #mpt.kind<scale_state>, mpt.name = "x/scale.f8E5M2"}
 // CHECK-SAME: %[[H:[^:]*]]: tensor<4xf32> {mpt.init = 7.000000e+00 : f64, mpt.kind = #mpt.kind<scale_state>, mpt.name = "x/amax_history.f8E5M2"}
-// CHECK-SAME: %[[P:[^:]*]]: tensor<f32> {mpt.kind = #mpt.kind<scale_state>, mpt.name = "amax_history.position.4"}
+// CHECK-SAME: %[[P:[^:]*]]: tensor<f32> {mpt.init = 0.000000e+00 : f64, mpt.kind = #mpt.kind<scale_state>, mpt.name = "amax_history.position.4"}
 // CHECK-SAME: -> (tensor<2x2xf32>, tensor<i1> {mpt.name = "skipped"}
 // CHECK-SAME: tensor<f32> {mpt.alias = [[#SCALE:]] : i64, mpt.name = "x/scale.f8E5M2"}
 // CHECK-SAME: tensor<4xf32> {mpt.alias = [[#SCALE+1]] : i64, mpt.name = "x/amax_history.f8E5M2"}
@@ -46,7 +46,7 @@ func.func @step(%x: tensor<2x8xf32> {mpt.name = "x", mpt.kind = #mpt.kind<input>
 // A history of one step needs no ring; without a profile the scale starts at 1.
 // CHECK-LABEL: func.func @step
 // CHECK-SAME: %[[S:[^:]*]]: tensor<f32> {mpt.init = 1.000000e+00 : f64, mpt.kind = #mpt.kind<scale_state>, mpt.name = "x/scale.f8E4M3FN"}
-// CHECK-SAME: %[[H:[^:]*]]: tensor<1xf32> {mpt.kind = #mpt.kind<scale_state>, mpt.name = "x/amax_history.f8E4M3FN"})
+// CHECK-SAME: %[[H:[^:]*]]: tensor<1xf32> {mpt.init = 0.000000e+00 : f64, mpt.kind = #mpt.kind<scale_state>, mpt.name = "x/amax_history.f8E4M3FN"})
 // CHECK-NOT: mpt.iota
 func.func @step(%x: tensor<2x8xf32> {mpt.name = "x"}) -> tensor<2x8xf32> {
   %0 = mpt.cast %x : (tensor<2x8xf32>) -> tensor<2x8xf32, #one>

@@ -57,8 +57,6 @@ struct StepPlan {
     unsigned buffer;
     std::optional<std::pair<int64_t, int64_t>> range;
     std::optional<int64_t> ignoreIndex;
-    /// What state starts from, where that is no file and not zero.
-    std::optional<double> init;
   };
   struct Result {
     std::string name;

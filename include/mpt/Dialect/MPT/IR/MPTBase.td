@@ -27,8 +27,8 @@ def MPT_Dialect : Dialect {
 
     Discardable attributes: `mpt.name` (stable name of an op, a function
     argument or a result), `mpt.kind` (what a function argument is),
-    `mpt.alias` (a result updates that argument in place), `mpt.init` (the
-    number that all elements of a state argument start from), `mpt.range` (half
+    `mpt.alias` (a result updates that argument in place), `mpt.init` (what
+    every element of a scale state starts as, default 1), `mpt.range` (half
     open range that an integer input must stay in), `mpt.ignore_index`,
     `mpt.amax` (on a product: the largest magnitudes of lhs and rhs in its
     profile; on a cast: that of its operand), `mpt.graph_hash` (on the module:
