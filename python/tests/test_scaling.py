@@ -7,6 +7,7 @@ under the scale which the recipe says, and the scales themselves over several st
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from graphs import GRADIENT_SCALE
-from mpt import stages
+from mpt import sentinels, stages
 from mpt.runtime import Package
 from safetensors.numpy import save_file
 
@@ -91,7 +92,8 @@ class Layer:
     @property
     def seen(self) -> np.ndarray:
         """x as the step computed it from the last batch."""
-        return self.inputs * self.inputs
+        with np.errstate(over="ignore"):
+            return self.inputs * self.inputs
 
 
 def run(package: Package, batch: dict[str, np.ndarray], seed: int = 0) -> tuple[dict, np.ndarray]:
@@ -298,6 +300,27 @@ def test_sentinels_count_what_is_lost(tmp_path: Path) -> None:
     assert not any(name.startswith("c/") for name in counts)
 
 
+def test_sentinel_log(tmp_path: Path) -> None:
+    layer = Layer(tmp_path, "f8E4M3FN, recipe = fixed, value = 4096.0", "f8E4M3FN", "bf16", "bf16")
+    package = layer.build("--mpt-materialize-formats=sentinels")
+    inputs, lost = layer.batch(), 0
+    with sentinels.SentinelLog(tmp_path / "log.jsonl", every=2) as log:
+        for step in range(5):
+            inputs["in"][0, 0] = 1e30 if step == 3 else 0.5
+            result = package.step(inputs, lr=0.0)
+            assert set(sentinels.counts(result)) == {"x/cast.f8E4M3FN", "w/cast.f8E4M3FN"}
+            log.add(result)
+    lost = int((layer.seen[1:] * 4096 > 464).sum() + (layer.seen[0, 1:] * 4096 > 464).sum())
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["steps"], line["skipped"]) for line in lines] == [(2, 2, 0), (4, 2, 1), (5, 1, 0)]
+    found = [line["tensors"]["x/cast.f8E4M3FN"] for line in lines]
+    assert [(entry["saturated"], entry["non_finite"]) for entry in found] == [
+        (2 * (lost + 1), 0),
+        (2 * lost + 1, 1),
+        (lost + 1, 0),
+    ]
+
+
 #
 # A BERT.
 #
@@ -345,6 +368,19 @@ def test_bits_are_the_same_again_and_after_resuming(store, bert: Path, tmp_path:
     assert sum("/amax_history." in name for name in state) > 20
     for name, value in whole.state().items():
         np.testing.assert_array_equal(value, state[name], err_msg=name)
+
+
+def test_gradients_without_an_update_leave_scales(store, bert: Path) -> None:
+    reference = store.reference("tinyA")
+    batch = {name[6:]: value for name, value in reference.items() if name.startswith("batch.")}
+    package = Package(bert / "package", threads=2)
+    package.step(batch, lr=1e-3, seed=5)
+    before = package.state()
+    loss, gradients = package.gradient(batch, seed=5)
+    for name, value in package.state().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert np.isfinite(loss) and all(np.isfinite(value).all() for value in gradients.values())
+    assert package.step(batch, lr=1e-3, seed=5)["loss"] == loss
 
 
 def test_a_value_is_cast_once_per_format(bert: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@
 #include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Philox.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringSet.h"
 #include <cmath>
 
 #define DEBUG_TYPE "mpt-materialize-formats"
@@ -69,6 +70,7 @@ private:
   LogicalResult check(CastOp cast);
   using StateKey = std::pair<Value, int>;
   LogicalResult collectState(CastOp cast, DenseMap<StateKey, unsigned> &known);
+  LogicalResult checkName(CastOp cast, llvm::StringMap<Value> &owners);
   LogicalResult drawId(CastOp cast, DenseMap<int64_t, std::string> &owners);
 
   void materialize(CastOp cast);
@@ -118,6 +120,8 @@ private:
   /// The ids of stochastic casts.
   DenseMap<Operation *, int64_t> ids;
   Value seed, step;
+  /// The names of what sentinels count, which formats of one storage share.
+  llvm::StringSet<> watched;
   /// What the new ops take the place of, in order.
   SmallVector<Operation *> replaced;
   SmallVector<Value> results;
@@ -258,6 +262,20 @@ double profiledAmax(CastOp cast) {
   return std::isfinite(largest) ? largest : 0;
 }
 
+/// State and random bits go by the value's name: it needs one, and its own.
+LogicalResult Driver::checkName(CastOp cast, llvm::StringMap<Value> &owners) {
+  Value x = cast.getX();
+  bool hasName = isa<BlockArgument>(x) ? !baseName(x).empty()
+                                       : x.getDefiningOp()->hasAttr(kNameAttr);
+  if (hasName && owners.try_emplace(baseName(x), x).first->second == x)
+    return success();
+  return cast.emitOpError()
+         << "named '" << getStableName(cast) << "': what it casts needs "
+         << (hasName ? "a name of its own, found another value named '"
+                     : "'mpt.name', found none: '")
+         << baseName(x) << "'";
+}
+
 LogicalResult Driver::collectState(CastOp cast,
                                    DenseMap<StateKey, unsigned> &known) {
   FormatAttr format = cast.getFormat();
@@ -308,16 +326,18 @@ LogicalResult Driver::addState() {
   DenseMap<int64_t, std::string> owners;
   for (auto dropout : block.getOps<DropoutOp>())
     if (auto id = dropout.getId().getDefiningOp<ConstantOp>())
-      owners.try_emplace(
-          cast<DenseElementsAttr>(id.getValue()).getSplatValue<int64_t>(),
-          getStableName(dropout).str());
+      if (auto value = dyn_cast<SplatElementsAttr>(id.getValue()))
+        owners.try_emplace(value.getSplatValue<int64_t>(),
+                           getStableName(dropout).str());
   DenseMap<StateKey, unsigned> known;
+  llvm::StringMap<Value> names;
   for (auto cast : block.getOps<CastOp>()) {
-    if (cast.getFormat().getRecipe() == Recipe::Delayed &&
-        failed(collectState(cast, known)))
+    bool delayed = cast.getFormat().getRecipe() == Recipe::Delayed;
+    bool random = cast.getFormat().getRounding() == Rounding::Stochastic;
+    if ((delayed || random) && failed(checkName(cast, names)))
       return failure();
-    if (cast.getFormat().getRounding() == Rounding::Stochastic &&
-        failed(drawId(cast, owners)))
+    if ((delayed && failed(collectState(cast, known))) ||
+        (random && failed(drawId(cast, owners))))
       return failure();
   }
   SmallVector<NewArgument> arguments;
@@ -533,6 +553,8 @@ void Driver::materialize(CastOp cast) {
 void Driver::watch(CastOp cast, Value codes, Value scale) {
   Location loc = cast.getLoc();
   std::string name = getStableName(codes.getDefiningOp()).str();
+  for (int copy = 2; !watched.insert(name).second; ++copy)
+    name = (getStableName(codes.getDefiningOp()) + "." + Twine(copy)).str();
   auto type = f32(shapeOf(cast.getX()));
   auto lost =
       named(SentinelsOp::create(builder, loc, TypeRange{type, type, type},

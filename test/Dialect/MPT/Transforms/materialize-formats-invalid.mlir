@@ -59,6 +59,35 @@ func.func @step(%x: tensor<4x4xf32> {mpt.name = "x"}) {
 
 // -----
 
+// What is kept between steps, and what random bits are drawn for, goes by name.
+func.func @step(%x: tensor<4x4xf32>) {
+  // expected-error@+1 {{named 'a': what it casts needs 'mpt.name', found none: ''}}
+  %0 = mpt.cast %x {mpt.name = "a"} : (tensor<4x4xf32>) -> tensor<4x4xf32, #mpt.format<f8E5M2, recipe = delayed>>
+  return
+}
+
+// -----
+
+func.func @step(%x: tensor<4x4xf32> {mpt.name = "x"}, %y: tensor<4x4xf32> {mpt.name = "x"}) {
+  %0 = mpt.cast %x {mpt.name = "a"} : (tensor<4x4xf32>) -> tensor<4x4xf32, #mpt.format<f8E5M2, recipe = delayed>>
+  // expected-error@+1 {{named 'b': what it casts needs a name of its own, found another value named 'x'}}
+  %1 = mpt.cast %y {mpt.name = "b"} : (tensor<4x4xf32>) -> tensor<4x4xf32, #mpt.format<bf16, rounding = stochastic>>
+  return
+}
+
+// -----
+
+// A dropout of the id that the cast would have: FNV-1a of "x/cast.bf16".
+func.func @step(%x: tensor<4x4xf32> {mpt.name = "x"}, %n: tensor<i64>) {
+  %id = mpt.constant dense<64454540> : tensor<i64>
+  %0 = mpt.dropout %x, %n, %n, %id {keep_probability = 0.5 : f32, mpt.name = "drop"} : (tensor<4x4xf32>, tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<4x4xf32>
+  // expected-error@+1 {{named 'b': 'x/cast.bf16' and 'drop' have one hash (64454540) and would draw the same random bits; rename one}}
+  %1 = mpt.cast %x {mpt.name = "b"} : (tensor<4x4xf32>) -> tensor<4x4xf32, #mpt.format<bf16, rounding = stochastic>>
+  return
+}
+
+// -----
+
 // expected-error@+1 {{mpt-materialize-formats: argument 0 is held in a format: 'tensor<4xf32, #mpt.format<bf16>>'}}
 func.func @step(%x: tensor<4xf32, #mpt.format<bf16>>) {
   return
