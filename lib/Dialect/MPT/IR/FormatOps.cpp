@@ -24,6 +24,22 @@ LogicalResult CastOp::verify() {
   return success();
 }
 
+Type mpt::getStorageType(MLIRContext *context, Storage storage) {
+  switch (storage) {
+  case Storage::F32:
+    return Float32Type::get(context);
+  case Storage::BF16:
+    return BFloat16Type::get(context);
+  case Storage::E4M3:
+    return Float8E4M3FNType::get(context);
+  case Storage::E5M2:
+    return Float8E5M2Type::get(context);
+  case Storage::I8:
+    return IntegerType::get(context, 8);
+  }
+  llvm_unreachable("all storages are listed");
+}
+
 float mpt::getStorageMax(Type storage) {
   return num::formatMax(storage.isF32()                  ? num::Format::F32
                         : storage.isBF16()               ? num::Format::BF16

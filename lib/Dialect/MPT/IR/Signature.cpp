@@ -21,6 +21,14 @@ StringRef mpt::getArgumentName(func::FuncOp func, unsigned index) {
   return name ? name.getValue() : StringRef();
 }
 
+StringRef mpt::getValueName(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument)
+    return getStableName(value.getDefiningOp());
+  auto func = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  return func ? getArgumentName(func, argument.getArgNumber()) : StringRef();
+}
+
 unsigned mpt::addArguments(func::FuncOp func, ArrayRef<NewArgument> arguments) {
   Builder builder(func.getContext());
   unsigned first = func.getNumArguments();

@@ -8,11 +8,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Amaxes.h"
+#include "DelayedScales.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
-#include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Philox.h"
-#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringSet.h"
 #include <cmath>
 
@@ -40,15 +40,6 @@ struct Scales {
   Value scale, inverse;
 };
 
-/// What a delayed scale is kept in between steps.
-struct DelayedState {
-  FormatAttr format;
-  std::string name; ///< of the value
-  double profiled;  ///< amax in the profile, or 0
-  unsigned scale = 0, history = 0;
-  Value amax; ///< of this step
-};
-
 struct Driver {
   func::FuncOp func;
   Block &block;
@@ -58,18 +49,16 @@ struct Driver {
 
   Driver(func::FuncOp func, bool sentinels)
       : func(func), block(func.getBody().front()), builder(func.getContext()),
-        sentinels(sentinels) {}
+        sentinels(sentinels), amaxes(builder), delayed(func) {}
 
   LogicalResult check();
   LogicalResult addState();
   void run();
   void finish();
-  int64_t numDelayed() const { return states.size(); }
+  int64_t numDelayed() const { return delayed.size(); }
 
 private:
   LogicalResult check(CastOp cast);
-  using StateKey = std::pair<Value, int>;
-  LogicalResult collectState(CastOp cast, DenseMap<StateKey, unsigned> &known);
   LogicalResult checkName(CastOp cast, llvm::StringMap<Value> &owners);
   LogicalResult drawId(CastOp cast, DenseMap<int64_t, std::string> &owners);
 
@@ -79,25 +68,15 @@ private:
   void rebuild(ViewOpInterface view);
   void lower(MatmulOp product);
   void decodeOperands(Operation *op);
-  Value amaxOf(Value x, FormatAttr format, bool overBatch);
-  Value scalarAmaxOf(Value x);
   Value decoded(Value value);
   void watch(CastOp cast, Value codes, Value scale);
 
   Value guard();
-  void update(const DelayedState &state, Value skip);
   void addResult(Value value, const Twine &name,
                  std::optional<unsigned> alias = std::nullopt);
-  std::string baseName(Value value);
   template <typename Op> Op named(Op op, const Twine &name) {
     setStableName(op, name.str());
     return op;
-  }
-  Value select(Value condition, Value onTrue, Value onFalse,
-               const Twine &name) {
-    return named(
-        SelectOp::create(builder, func.getLoc(), condition, onTrue, onFalse),
-        name);
   }
   RankedTensorType f32(ArrayRef<int64_t> shape = {}) {
     return RankedTensorType::get(shape, builder.getF32Type());
@@ -105,18 +84,9 @@ private:
 
   /// By the value that is held in a format.
   DenseMap<Value, Stored> stored;
-  /// By value and what one amax covers: a Granularity, or columns that run
-  /// through the batch.
-  static constexpr int kWholeColumns = -1;
-  DenseMap<std::pair<Value, int>, Value> amaxes;
-  /// The amaxes over whole tensors, by which inf and NaN are seen.
-  llvm::MapVector<Value, Value> wholeAmaxes;
+  Amaxes amaxes;
   DenseMap<Value, Value> decodedValues;
-  SmallVector<DelayedState> states;
-  /// The state of delayed casts: of one value and storage they share it.
-  DenseMap<Operation *, unsigned> stateOf;
-  /// Where each ring of amaxes stands, by its length.
-  llvm::MapVector<int64_t, unsigned> positions;
+  DelayedScales delayed;
   /// The ids of stochastic casts.
   DenseMap<Operation *, int64_t> ids;
   Value seed, step;
@@ -127,22 +97,6 @@ private:
   SmallVector<Value> results;
   SmallVector<DictionaryAttr> resultAttrs;
 };
-
-Type storageType(Builder &builder, Storage storage) {
-  switch (storage) {
-  case Storage::F32:
-    return builder.getF32Type();
-  case Storage::BF16:
-    return builder.getBF16Type();
-  case Storage::E4M3:
-    return Float8E4M3FNType::get(builder.getContext());
-  case Storage::E5M2:
-    return Float8E5M2Type::get(builder.getContext());
-  case Storage::I8:
-    return builder.getI8Type();
-  }
-  llvm_unreachable("all storages are listed");
-}
 
 ArrayRef<int64_t> shapeOf(Value value) {
   return cast<RankedTensorType>(value.getType()).getShape();
@@ -265,41 +219,22 @@ double profiledAmax(CastOp cast) {
 /// State and random bits go by the value's name: it needs one, and its own.
 LogicalResult Driver::checkName(CastOp cast, llvm::StringMap<Value> &owners) {
   Value x = cast.getX();
-  bool hasName = isa<BlockArgument>(x) ? !baseName(x).empty()
+  bool hasName = isa<BlockArgument>(x) ? !getValueName(x).empty()
                                        : x.getDefiningOp()->hasAttr(kNameAttr);
-  if (hasName && owners.try_emplace(baseName(x), x).first->second == x)
+  if (hasName && owners.try_emplace(getValueName(x), x).first->second == x)
     return success();
   return cast.emitOpError()
          << "named '" << getStableName(cast) << "': what it casts needs "
          << (hasName ? "a name of its own, found another value named '"
                      : "'mpt.name', found none: '")
-         << baseName(x) << "'";
-}
-
-LogicalResult Driver::collectState(CastOp cast,
-                                   DenseMap<StateKey, unsigned> &known) {
-  FormatAttr format = cast.getFormat();
-  auto [it, isNew] = known.try_emplace(
-      {cast.getX(), static_cast<int>(format.getStorage())}, states.size());
-  if (isNew)
-    states.push_back({format, baseName(cast.getX()), 0});
-  stateOf[cast] = it->second;
-  DelayedState &state = states[it->second];
-  if (state.format.getHistory() != format.getHistory() ||
-      state.format.getMargin() != format.getMargin())
-    return cast.emitOpError()
-           << "named '" << getStableName(cast)
-           << "': one value and storage have one delayed scale, found "
-           << state.format << " and " << format;
-  state.profiled = std::max(state.profiled, profiledAmax(cast));
-  return success();
+         << getValueName(x) << "'";
 }
 
 /// The stream of a stochastic cast: the hash of the value's name and the
 /// format's.
 LogicalResult Driver::drawId(CastOp cast,
                              DenseMap<int64_t, std::string> &owners) {
-  std::string name = baseName(cast.getX()) + "/cast." +
+  std::string name = getValueName(cast.getX()).str() + "/cast." +
                      stringifyStorage(cast.getFormat().getStorage()).str();
   int64_t id = num::nameId(name);
   auto [owner, isNew] = owners.try_emplace(id, name);
@@ -329,51 +264,23 @@ LogicalResult Driver::addState() {
       if (auto value = dyn_cast<SplatElementsAttr>(id.getValue()))
         owners.try_emplace(value.getSplatValue<int64_t>(),
                            getStableName(dropout).str());
-  DenseMap<StateKey, unsigned> known;
   llvm::StringMap<Value> names;
   for (auto cast : block.getOps<CastOp>()) {
-    bool delayed = cast.getFormat().getRecipe() == Recipe::Delayed;
-    bool random = cast.getFormat().getRounding() == Rounding::Stochastic;
-    if ((delayed || random) && failed(checkName(cast, names)))
+    bool isDelayed = cast.getFormat().getRecipe() == Recipe::Delayed;
+    bool isRandom = cast.getFormat().getRounding() == Rounding::Stochastic;
+    if ((isDelayed || isRandom) && failed(checkName(cast, names)))
       return failure();
-    if ((delayed && failed(collectState(cast, known))) ||
-        (random && failed(drawId(cast, owners))))
+    if ((isDelayed && failed(delayed.add(cast, profiledAmax(cast)))) ||
+        (isRandom && failed(drawId(cast, owners))))
       return failure();
   }
   SmallVector<NewArgument> arguments;
-  unsigned next = func.getNumArguments();
-  auto add = [&](Type type, const Twine &name, Kind kind,
-                 std::optional<double> init) {
-    arguments.push_back({type, name.str(), kind, init});
-    return next++;
-  };
-  for (DelayedState &state : states) {
-    FormatAttr format = state.format;
-    StringRef storage = stringifyStorage(format.getStorage());
-    double scale = 1, amax = 0;
-    if (state.profiled > 0) {
-      amax = static_cast<float>(state.profiled);
-      scale = num::computeScale(
-          static_cast<float>(state.profiled),
-          std::ldexp(getStorageMax(storageType(builder, format.getStorage())),
-                     -static_cast<int>(format.getMargin())));
-    }
-    state.scale =
-        add(f32(), state.name + "/scale." + storage, Kind::ScaleState, scale);
-    state.history =
-        add(f32({format.getHistory()}), state.name + "/amax_history." + storage,
-            Kind::ScaleState, amax);
-    if (format.getHistory() > 1)
-      positions.try_emplace(format.getHistory(), 0);
-  }
-  for (auto &[length, argument] : positions)
-    argument = add(f32(), "amax_history.position." + Twine(length),
-                   Kind::ScaleState, 0);
+  delayed.addArguments(arguments);
   auto scalar = RankedTensorType::get({}, builder.getI64Type());
   for (auto [name, value] :
        {std::pair("rng.seed", &seed), std::pair("rng.step", &step)})
     if (!ids.empty() && !(*value = rngArgument(func, name)))
-      add(scalar, name, Kind::Rng, std::nullopt);
+      arguments.push_back({scalar, name, Kind::Rng});
   addArguments(func, arguments);
   if (!ids.empty()) {
     seed = rngArgument(func, "rng.seed");
@@ -405,119 +312,38 @@ void Driver::run() {
     op->erase();
 }
 
-/// The name of what is cast.
-std::string Driver::baseName(Value value) {
-  if (auto arg = dyn_cast<BlockArgument>(value))
-    return getArgumentName(func, arg.getArgNumber()).str();
-  return getStableName(value.getDefiningOp()).str();
-}
-
-/// max |x| over what shares a scale of `format`, of a shape that broadcasts to
-/// x; computed where it is first needed. `overBatch`: columns run through the
-/// batch.
-Value Driver::amaxOf(Value x, FormatAttr format, bool overBatch) {
-  Granularity granularity = format.getScale();
-  bool wholeColumns = granularity == Granularity::PerColumn && overBatch;
-  int key = wholeColumns ? kWholeColumns : static_cast<int>(granularity);
-  Value &amax = amaxes[{x, key}];
-  if (amax)
-    return amax;
-  std::string name = baseName(x) + "/amax";
-  Location loc = x.getLoc();
-  SmallVector<int64_t> shape(shapeOf(x));
-  int64_t rank = shape.size();
-  auto reduce = [&](Value value, ArrayRef<int64_t> axes) -> Value {
-    return named(ReduceOp::create(builder, loc, Reduction::AbsMax, value, axes),
-                 name);
-  };
-  auto reshape = [&](Value value, ArrayRef<int64_t> to) -> Value {
-    if (shapeOf(value) == to)
-      return value;
-    return named(ReshapeOp::create(builder, loc, f32(to), value), name);
-  };
-  if (granularity == Granularity::PerTensor)
-    return amax = reshape(reduce(x, llvm::to_vector(llvm::seq(rank))), {});
-  if (granularity == Granularity::PerRow)
-    return amax = reduce(x, {rank - 1});
-  // Maxima run along rows: columns become rows first.
-  int64_t columns = shape.back();
-  SmallVector<int64_t> keptShape(rank, 1);
-  keptShape.back() = columns;
-  Value matrix = x;
-  SmallVector<int64_t> turned{columns};
-  if (wholeColumns) {
-    int64_t rows = cast<RankedTensorType>(x.getType()).getNumElements();
-    matrix = reshape(x, {rows / columns, columns});
-    turned.push_back(rows / columns);
-  } else {
-    llvm::copy(ArrayRef(shape).drop_back(2), keptShape.begin());
-    turned.assign(shape.begin(), shape.end());
-    std::swap(turned[rank - 1], turned[rank - 2]);
-  }
-  auto permutation = llvm::to_vector(llvm::seq<int64_t>(0, turned.size()));
-  std::swap(permutation.back(), permutation[permutation.size() - 2]);
-  Value transposed =
-      named(TransposeOp::create(builder, loc, f32(turned), matrix,
-                                builder.getDenseI64ArrayAttr(permutation)),
-            name);
-  int64_t last = turned.size() - 1;
-  return amax = reshape(reduce(transposed, {last}), keptShape);
-}
-
-/// max |x| over the tensor, of the amaxes that there are if there are any.
-Value Driver::scalarAmaxOf(Value x) {
-  Value &whole = wholeAmaxes[x];
-  if (whole)
-    return whole;
-  auto perTensor = FormatAttr::get(func.getContext(), Storage::E4M3);
-  whole = amaxes.lookup({x, static_cast<int>(Granularity::PerTensor)});
-  if (whole)
-    return whole;
-  Value some;
-  for (int key : {static_cast<int>(Granularity::PerRow),
-                  static_cast<int>(Granularity::PerColumn), kWholeColumns})
-    if (!some)
-      some = amaxes.lookup({x, key});
-  if (!some)
-    return whole = amaxOf(x, perTensor, false);
-  int64_t count = cast<RankedTensorType>(some.getType()).getNumElements();
-  some = named(ReshapeOp::create(builder, x.getLoc(), f32({count}), some),
-               baseName(x) + "/amax");
-  return whole = amaxOf(some, perTensor, false);
-}
-
 /// The scale that a cast multiplies by, and what its products multiply by.
 Scales Driver::scalesOf(CastOp cast, Type element) {
   FormatAttr format = cast.getFormat();
   Value x = cast.getX();
   Location loc = cast.getLoc();
-  std::string name =
-      baseName(x) + "/scale." + stringifyStorage(format.getStorage()).str();
+  std::string name = getValueName(x).str() + "/scale." +
+                     stringifyStorage(format.getStorage()).str();
   ++numScales;
+  Scales scales;
   if (format.getRecipe() == Recipe::Current) {
-    bool overBatch = contractsBatch(cast.getY());
-    auto op = named(ScaleOp::create(builder, loc, amaxOf(x, format, overBatch),
-                                    Value(), element),
-                    name);
-    scalarAmaxOf(x);
-    return {op.getScale(), op.getInverse()};
-  }
-  Value amax = scalarAmaxOf(x);
-  if (format.getRecipe() == Recipe::Fixed) {
+    Value amax = amaxes.get(x, format.getScale(), contractsBatch(cast.getY()));
+    auto op =
+        named(ScaleOp::create(builder, loc, amax, Value(), element), name);
+    scales = {op.getScale(), op.getInverse()};
+  } else if (format.getRecipe() == Recipe::Fixed) {
     float value = format.getValue().convertToFloat();
-    return {ConstantOp::scalar(builder, loc, value),
-            ConstantOp::scalar(builder, loc, 1.0f / value)};
+    scales = {ConstantOp::scalar(builder, loc, value),
+              ConstantOp::scalar(builder, loc, 1.0f / value)};
+  } else {
+    Value scale = delayed.getScale(cast);
+    Value one = ConstantOp::scalar(builder, loc, 1.0f);
+    scales = {scale, named(DivOp::create(builder, loc, one, scale),
+                           name + "/inverse")};
   }
-  DelayedState &state = states[stateOf.lookup(cast)];
-  state.amax = amax;
-  Value scale = func.getArgument(state.scale);
-  Value one = ConstantOp::scalar(builder, loc, 1.0f);
-  return {scale,
-          named(DivOp::create(builder, loc, one, scale), name + "/inverse")};
+  Value whole = amaxes.getWhole(x); // for the flag, whatever the recipe
+  if (format.getRecipe() == Recipe::Delayed)
+    delayed.setAmax(cast, whole);
+  return scales;
 }
 
 Value Driver::quantize(CastOp cast, RankedTensorType type, Value scale) {
-  std::string name = baseName(cast.getX()) + "/cast." +
+  std::string name = getValueName(cast.getX()).str() + "/cast." +
                      stringifyStorage(cast.getFormat().getStorage()).str();
   Location loc = cast.getLoc();
   if (cast.getFormat().getRounding() == Rounding::Nearest)
@@ -537,7 +363,7 @@ void Driver::materialize(CastOp cast) {
     return;
   }
   builder.setInsertionPoint(cast);
-  Type element = storageType(builder, format.getStorage());
+  Type element = getStorageType(builder.getContext(), format.getStorage());
   Scales scales;
   if (format.isScaled())
     scales = scalesOf(cast, element);
@@ -637,7 +463,7 @@ Value Driver::decoded(Value value) {
   auto decode = DequantizeOp::create(builder, value.getLoc(),
                                      withoutEncoding(value.getType()),
                                      source.codes, source.inverseScale);
-  setStableName(decode, baseName(source.codes) + "/decode");
+  setStableName(decode, (getValueName(source.codes) + "/decode").str());
   return result = decode.getY();
 }
 
@@ -660,7 +486,7 @@ Value Driver::guard() {
     if (auto name = func.getResultAttrOfType<StringAttr>(i, kNameAttr);
         name && name == kSkippedName)
       flag = terminator->getOperand(i);
-  if (!flag && states.empty())
+  if (!flag && delayed.size() == 0)
     return nullptr;
   Operation *firstUse = terminator;
   if (flag)
@@ -668,7 +494,7 @@ Value Driver::guard() {
       if (user->isBeforeInBlock(firstUse))
         firstUse = user;
   SmallVector<Value> seen; // what comes later guards itself: see mpt.scale
-  for (auto &[x, amax] : wholeAmaxes)
+  for (Value amax : amaxes.getAllWhole())
     if (!amax.getDefiningOp() ||
         amax.getDefiningOp()->isBeforeInBlock(firstUse))
       seen.push_back(amax);
@@ -705,67 +531,14 @@ void Driver::addResult(Value value, const Twine &name,
   resultAttrs.push_back(attrs.getDictionary(func.getContext()));
 }
 
-/// Writes this step's amax over the oldest of the ring, and takes the next
-/// step's scale from the largest in it.
-void Driver::update(const DelayedState &state, Value skip) {
-  Location loc = func.getLoc();
-  int64_t length = state.format.getHistory();
-  std::string storage = stringifyStorage(state.format.getStorage()).str();
-  std::string historyName = state.name + "/amax_history." + storage;
-  std::string scaleName = state.name + "/scale." + storage;
-  Value history = func.getArgument(state.history);
-  Value scale = func.getArgument(state.scale);
-  Value next;
-  if (length == 1) {
-    next = named(ReshapeOp::create(builder, loc, f32({1}), state.amax),
-                 historyName);
-  } else {
-    auto indexType = RankedTensorType::get({length}, builder.getI32Type());
-    Value index = named(IotaOp::create(builder, loc, indexType), historyName);
-    Value position = func.getArgument(positions.lookup(length));
-    index = named(ConvertOp::create(builder, loc, f32({length}), index),
-                  historyName);
-    Value here =
-        named(CompareOp::create(builder, loc, Predicate::EQ, index, position),
-              historyName);
-    next = select(here, state.amax, history, historyName);
-  }
-  next = select(skip, history, next, historyName);
-  Value largest = next;
-  if (length > 1)
-    largest = named(ReduceOp::create(builder, loc, Reduction::AbsMax, next,
-                                     ArrayRef<int64_t>{0}),
-                    scaleName);
-  largest = named(ReshapeOp::create(builder, loc, f32(), largest), scaleName);
-  Type element = storageType(builder, state.format.getStorage());
-  auto made = named(ScaleOp::create(builder, loc, largest, scale, element,
-                                    state.format.getMargin()),
-                    scaleName);
-  addResult(select(skip, scale, made.getScale(), scaleName), scaleName,
-            state.scale);
-  addResult(next, historyName, state.history);
-}
-
 /// Guards the updates that the step has, and updates the state that casts have.
 void Driver::finish() {
   Value skip = guard();
   builder.setInsertionPoint(block.getTerminator());
-  Location loc = func.getLoc();
-  for (const DelayedState &state : states)
-    update(state, skip);
-  for (auto [length, argument] : positions) {
-    std::string name = "amax_history.position." + std::to_string(length);
-    Value position = func.getArgument(argument);
-    Value next = named(AddOp::create(builder, loc, position,
-                                     ConstantOp::scalar(builder, loc, 1.0f)),
-                       name);
-    Value end = named(
-        CompareOp::create(builder, loc, Predicate::GE, next,
-                          ConstantOp::scalar(builder, loc, float(length))),
-        name);
-    next = select(end, ConstantOp::scalar(builder, loc, 0.0f), next, name);
-    addResult(select(skip, position, next, name), name, argument);
-  }
+  delayed.update(builder, skip,
+                 [&](Value value, const Twine &name, unsigned argument) {
+                   addResult(value, name, argument);
+                 });
   if (results.empty())
     return;
   SmallVector<Value> all(block.getTerminator()->getOperands());

@@ -14,9 +14,9 @@
 // CHECK-SAME: tensor<f32> {mpt.alias = [[#SCALE:]] : i64, mpt.name = "x/scale.f8E5M2"}
 // CHECK-SAME: tensor<4xf32> {mpt.alias = [[#SCALE+1]] : i64, mpt.name = "x/amax_history.f8E5M2"}
 // CHECK-SAME: tensor<f32> {mpt.alias = [[#SCALE+2]] : i64, mpt.name = "amax_history.position.4"}
+// CHECK: %[[I:.*]] = mpt.div %{{.*}}, %[[S]] {mpt.name = "x/scale.f8E5M2/inverse"}
 // CHECK: mpt.reduce %[[X]] {axes = array<i64: 0, 1>, kind = #mpt.reduction<absmax>, mpt.name = "x/amax"}
 // CHECK: %[[A:.*]] = mpt.reshape {{.*}}"x/amax"
-// CHECK: %[[I:.*]] = mpt.div %{{.*}}, %[[S]] {mpt.name = "x/scale.f8E5M2/inverse"}
 // CHECK: %[[C:.*]] = mpt.quantize %[[X]], %[[S]] {mpt.name = "x/cast.f8E5M2"}
 // CHECK: mpt.scaled_matmul %[[C]], %[[C]], %[[I]], %[[I]]
 // CHECK: %[[FINITE:.*]] = mpt.compare %[[A]], %{{.*}} {mpt.name = "skipped", predicate = #mpt.predicate<le>}
@@ -60,9 +60,9 @@ func.func @step(%x: tensor<2x8xf32> {mpt.name = "x"}) -> tensor<2x8xf32> {
 
 // A fixed scale is a constant. The amax is there for the flag only.
 // CHECK-LABEL: func.func @step
-// CHECK: mpt.reduce {{.*}}"x/amax"
 // CHECK: %[[S:.*]] = mpt.constant dense<1.600000e+01> : tensor<f32>
 // CHECK: %[[I:.*]] = mpt.constant dense<6.250000e-02> : tensor<f32>
+// CHECK: mpt.reduce {{.*}}"x/amax"
 // CHECK: %[[C:.*]] = mpt.quantize %{{.*}}, %[[S]]
 // CHECK: mpt.dequantize %[[C]], %[[I]]
 func.func @step(%x: tensor<2x8xf32> {mpt.name = "x"}) -> tensor<2x8xf32> {

@@ -52,6 +52,8 @@ mlir::RankedTensorType withoutEncoding(mlir::Type type);
 /// The format in `type`'s encoding, or null.
 class FormatAttr;
 FormatAttr getFormat(mlir::Type type);
+/// The element type that codes are stored in.
+mlir::Type getStorageType(mlir::MLIRContext *context, Storage storage);
 /// The largest finite value of an element type that codes are stored in.
 float getStorageMax(mlir::Type storage);
 

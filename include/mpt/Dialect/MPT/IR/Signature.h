@@ -23,6 +23,8 @@ inline constexpr llvm::StringLiteral kSkippedName = "skipped";
 std::optional<Kind> getArgumentKind(mlir::func::FuncOp func, unsigned index);
 /// The `mpt.name` of argument `index`, or "".
 llvm::StringRef getArgumentName(mlir::func::FuncOp func, unsigned index);
+/// The stable name of what makes `value`: an op, or an argument of a function.
+llvm::StringRef getValueName(mlir::Value value);
 /// An argument to be added.
 struct NewArgument {
   mlir::Type type;
