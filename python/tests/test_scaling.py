@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from graphs import GRADIENT_SCALE
-from mpt import sentinels, stages
+from mpt import numerics, sentinels, stages
 from mpt.runtime import Package
 from safetensors.numpy import save_file
 
@@ -143,6 +143,7 @@ def test_delayed_by_one_step_is_current_of_the_step_before(tmp_path: Path) -> No
 def test_history_is_a_window_of_maxima(tmp_path: Path) -> None:
     delayed = "f8E5M2, recipe = delayed, history = 3, margin = 2"
     package, seen = Layer(tmp_path, delayed, "f8E4M3FN", delayed, "f8E4M3FN").build(), []
+    host = numerics.DelayedScale("f8E5M2", length=3, margin=2)
     c = np.ones((M, N), np.float32)
     for amax in (4.0, 64.0, 9.0, 0.25, 1.0, 0.0625, 0.015625, 36.0):
         x = np.full((M, K), np.sqrt(amax) / 4, np.float32)
@@ -150,6 +151,8 @@ def test_history_is_a_window_of_maxima(tmp_path: Path) -> None:
         run(package, {"in": x, "c": c})
         seen.append(amax)
         assert package.read("x/scale.f8E5M2") == np.float32(57344 / 4) / np.float32(max(seen[-3:]))
+        assert package.read("x/scale.f8E5M2") == host.update(amax)
+        np.testing.assert_array_equal(package.read("x/amax_history.f8E5M2"), host.history)
     assert sorted(package.read("x/amax_history.f8E5M2")) == sorted(seen[-3:])
 
 
@@ -222,6 +225,10 @@ def test_stochastic_codes_are_neighbours(tmp_path: Path, storage: str) -> None:
     down = np.floor(x * scale / step)
     # The gradient is read from AdamW's first moment, which rounds it once more.
     offset = found * scale / step - down
+    # The bits are those of the host's numerics: element by element, in the stream of name, step and seed.
+    draws = numerics.Draws(f"x/cast.{storage}", step=0, seed=3)
+    expected = numerics.round_trip(layer.seen, storage, float(scale), rounding="stochastic", draws=draws)
+    np.testing.assert_allclose(found, expected[:N], rtol=1e-6, atol=0)
     up = np.abs(offset - 1) < 1e-3
     assert (up | (np.abs(offset) < 1e-3)).all()
     assert abs((up - (x * scale / step - down)).mean()) < 4 * 0.5 / np.sqrt(x.size)

@@ -12,6 +12,7 @@
 #include "mpt/CUDA/Port.h"
 #include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Philox.h"
+#include "mpt/Numerics/Scales.h"
 
 namespace mpt {
 

@@ -11,7 +11,7 @@
 #include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Math.h"
 #include "mpt/Numerics/Philox.h"
-#include <cmath>
+#include "mpt/Numerics/Scales.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -344,7 +344,12 @@ Scalar VectorEmitter::decode(Scalar x) {
   return add(num::decode(formatOf(storage), U32V{{&code, value(x)}}));
 }
 Scalar VectorEmitter::scaleOf(Scalar amax, Type storage, int64_t margin) {
+  return add(num::computeScale(f32(amax), getStorageMax(storage, margin)));
+}
+Scalar VectorEmitter::scaleOr(Scalar amax, Type storage, int64_t margin,
+                              Scalar otherwise) {
+  Scalar *both[] = {&amax, &otherwise};
+  unify(both);
   return add(
-      num::computeScale(f32(amax), std::ldexp(getStorageMax(storage),
-                                              -static_cast<int>(margin))));
+      num::scaleOr(f32(amax), getStorageMax(storage, margin), f32(otherwise)));
 }

@@ -251,8 +251,13 @@ Scalar ExpressionEmitter::decode(Scalar code) {
   return call(("num::decode" + formatName(storage)).str(), f32(), code);
 }
 Scalar ExpressionEmitter::scaleOf(Scalar amax, Type storage, int64_t margin) {
-  float largest = std::ldexp(getStorageMax(storage), -static_cast<int>(margin));
-  return call("num::computeScale", f32(), {amax, constant(largest)});
+  return call("num::computeScale", f32(),
+              {amax, constant(getStorageMax(storage, margin))});
+}
+Scalar ExpressionEmitter::scaleOr(Scalar amax, Type storage, int64_t margin,
+                                  Scalar otherwise) {
+  return call("num::scaleOr", f32(),
+              {amax, constant(getStorageMax(storage, margin)), otherwise});
 }
 
 //===----------------------------------------------------------------------===//

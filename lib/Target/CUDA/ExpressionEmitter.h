@@ -83,6 +83,8 @@ public:
                           Scalar step, Scalar id) override;
   Scalar decode(Scalar code) override;
   Scalar scaleOf(Scalar amax, mlir::Type storage, int64_t margin) override;
+  Scalar scaleOr(Scalar amax, mlir::Type storage, int64_t margin,
+                 Scalar otherwise) override;
 
 private:
   enum class Form { Leaf, Prefix, Infix, Call, Select };

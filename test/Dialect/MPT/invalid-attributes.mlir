@@ -71,8 +71,8 @@ func.func private @history(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed,
 
 // -----
 
-// expected-error @below {{margin must be -64 to 64, found -65}}
-func.func private @margin(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, margin = -65>>)
+// expected-error @below {{margin must be -60 to 60, found -61}}
+func.func private @margin(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, margin = -61>>)
 
 // -----
 

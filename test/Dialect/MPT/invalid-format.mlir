@@ -130,8 +130,8 @@ func.func @sentinels_scale(%x: tensor<3xf32>, %c: tensor<3xi8>) {
 // -----
 
 func.func @scale_margin(%x: tensor<f32>) {
-  // expected-error @below {{'mpt.scale' op margin must be -64 to 64, found 65}}
-  %0:2 = mpt.scale %x {storage = i8, margin = 65} : (tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  // expected-error @below {{'mpt.scale' op margin must be -60 to 60, found 61}}
+  %0:2 = mpt.scale %x {storage = i8, margin = 61} : (tensor<f32>) -> (tensor<f32>, tensor<f32>)
   return
 }
 

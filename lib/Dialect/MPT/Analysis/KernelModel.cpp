@@ -71,6 +71,7 @@ public:
   }
   Scalar decode(Scalar) override { return add(8); }
   Scalar scaleOf(Scalar, Type, int64_t) override { return add(12); }
+  Scalar scaleOr(Scalar, Type, int64_t, Scalar) override { return add(18); }
 
 private:
   Scalar add(int64_t instructions) {

@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
-#include "mpt/Numerics/Formats.h"
+#include "mpt/Numerics/Scales.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -40,12 +40,13 @@ Type mpt::getStorageType(MLIRContext *context, Storage storage) {
   llvm_unreachable("all storages are listed");
 }
 
-float mpt::getStorageMax(Type storage) {
-  return num::formatMax(storage.isF32()                  ? num::Format::F32
-                        : storage.isBF16()               ? num::Format::BF16
-                        : isa<Float8E4M3FNType>(storage) ? num::Format::E4M3
-                        : isa<Float8E5M2Type>(storage)   ? num::Format::E5M2
-                                                         : num::Format::INT8);
+float mpt::getStorageMax(Type storage, int64_t margin) {
+  num::Format format = storage.isF32()                  ? num::Format::F32
+                       : storage.isBF16()               ? num::Format::BF16
+                       : isa<Float8E4M3FNType>(storage) ? num::Format::E4M3
+                       : isa<Float8E5M2Type>(storage)   ? num::Format::E5M2
+                                                        : num::Format::INT8;
+  return num::formatMax(format) * num::marginFactor(static_cast<int>(margin));
 }
 
 static bool needsScale(Type storage) {
@@ -98,13 +99,8 @@ LogicalResult ScaleOp::verify() {
 }
 void ScaleOp::emitScalar(ScalarEmitter &e, ArrayRef<Scalar> x,
                          SmallVectorImpl<Scalar> &y) {
-  Scalar scale = e.scaleOf(x[0], getStorage(), getMargin());
-  if (x.size() > 1) {
-    Scalar positive = e.compare(Predicate::GT, x[0], e.constant(0.0f));
-    Scalar finite = e.compare(Predicate::LE, x[0],
-                              e.constant(std::numeric_limits<float>::max()));
-    scale = e.select(e.logicalAnd(positive, finite), scale, x[1]);
-  }
+  Scalar scale = x.size() > 1 ? e.scaleOr(x[0], getStorage(), getMargin(), x[1])
+                              : e.scaleOf(x[0], getStorage(), getMargin());
   y.push_back(scale);
   y.push_back(e.binary(BinaryFn::Div, e.constant(1.0f), scale));
 }

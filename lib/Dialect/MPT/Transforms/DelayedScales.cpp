@@ -7,8 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "DelayedScales.h"
-#include "mpt/Numerics/Formats.h"
-#include <cmath>
+#include "mpt/Numerics/Scales.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -54,10 +53,8 @@ LogicalResult DelayedScales::add(CastOp cast, double amax) {
 
 /// The scale that an amax gives; 1 if it is 0.
 static double firstScale(FormatAttr format, float amax) {
-  float largest =
-      getStorageMax(getStorageType(format.getContext(), format.getStorage()));
-  int margin = static_cast<int>(format.getMargin());
-  return num::computeScale(amax, std::ldexp(largest, -margin));
+  Type storage = getStorageType(format.getContext(), format.getStorage());
+  return num::scaleOr(amax, getStorageMax(storage, format.getMargin()), 1.0f);
 }
 
 void DelayedScales::addArguments(SmallVectorImpl<NewArgument> &arguments) {

@@ -148,7 +148,7 @@ def MPT_FormatAttr : MPT_Attr<"Format", "format",
   let extraClassDeclaration = [{
     static constexpr int64_t kDefaultHistory = 1024;
     /// Longest history, and margins from its negative to itself.
-    static constexpr int64_t kMaxHistory = 65536, kMaxMargin = 64;
+    static constexpr int64_t kMaxHistory = 65536, kMaxMargin = 60;
     /// Whether values are multiplied by a scale before they are rounded.
     bool isScaled() const { return getScale() != Granularity::None; }
     /// Bytes of one stored element.

@@ -54,8 +54,9 @@ class FormatAttr;
 FormatAttr getFormat(mlir::Type type);
 /// The element type that codes are stored in.
 mlir::Type getStorageType(mlir::MLIRContext *context, Storage storage);
-/// The largest finite value of an element type that codes are stored in.
-float getStorageMax(mlir::Type storage);
+/// The largest finite value of an element type that codes are stored in, times
+/// 2^-margin.
+float getStorageMax(mlir::Type storage, int64_t margin = 0);
 
 /// NumPy broadcast of shapes; nullopt if they do not fit.
 std::optional<llvm::SmallVector<int64_t>>

@@ -62,6 +62,10 @@ public:
   /// Scale for an amax, over 2^margin (include/mpt/Numerics/Formats.h,
   /// computeScale).
   virtual Scalar scaleOf(Scalar amax, mlir::Type storage, int64_t margin) = 0;
+  /// The same, or `otherwise` where the amax is 0 or not finite
+  /// (include/mpt/Numerics/Scales.h, scaleOr).
+  virtual Scalar scaleOr(Scalar amax, mlir::Type storage, int64_t margin,
+                         Scalar otherwise) = 0;
 };
 
 } // namespace mpt
