@@ -184,6 +184,12 @@ LogicalResult Driver::check(CastOp cast) {
   return success();
 }
 
+/// Whether result `i` is the flag that masks updates.
+bool isFlag(func::FuncOp func, unsigned i) {
+  auto name = func.getResultAttrOfType<StringAttr>(i, kNameAttr);
+  return name && name == kSkippedName;
+}
+
 /// Formats stay inside the step: neither an argument nor a result has one.
 LogicalResult Driver::check() {
   for (auto [types, what] : {std::pair(func.getArgumentTypes(), "argument "),
@@ -192,6 +198,12 @@ LogicalResult Driver::check() {
       if (getFormat(type))
         return func.emitError() << "mpt-materialize-formats: " << what << i
                                 << " is held in a format: " << type;
+  auto flag = RankedTensorType::get({}, builder.getI1Type());
+  for (unsigned i = 0; i < func.getNumResults(); ++i)
+    if (isFlag(func, i) && func.getResultTypes()[i] != flag)
+      return func.emitError()
+             << "mpt-materialize-formats expects the result '" << kSkippedName
+             << "' to be " << flag << ", found " << func.getResultTypes()[i];
   for (auto cast : block.getOps<CastOp>())
     if (failed(check(cast)))
       return failure();
@@ -281,6 +293,13 @@ LogicalResult Driver::addState() {
        {std::pair("rng.seed", &seed), std::pair("rng.step", &step)})
     if (!ids.empty() && !(*value = rngArgument(func, name)))
       arguments.push_back({scalar, name, Kind::Rng});
+  llvm::StringSet<> taken;
+  for (unsigned i = 0; i < func.getNumArguments(); ++i)
+    taken.insert(getArgumentName(func, i));
+  for (const NewArgument &argument : arguments)
+    if (taken.contains(argument.name))
+      return func.emitError() << "mpt-materialize-formats adds the argument '"
+                              << argument.name << "', which is there already";
   addArguments(func, arguments);
   if (!ids.empty()) {
     seed = rngArgument(func, "rng.seed");
@@ -483,8 +502,7 @@ Value Driver::guard() {
   Operation *terminator = block.getTerminator();
   Value flag;
   for (unsigned i = 0; i < func.getNumResults(); ++i)
-    if (auto name = func.getResultAttrOfType<StringAttr>(i, kNameAttr);
-        name && name == kSkippedName)
+    if (isFlag(func, i))
       flag = terminator->getOperand(i);
   if (!flag && delayed.size() == 0)
     return nullptr;

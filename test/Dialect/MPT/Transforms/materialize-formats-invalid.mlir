@@ -100,3 +100,18 @@ func.func @step(%x: tensor<4xf32>) -> tensor<4xf32, #mpt.format<bf16>> {
   %0 = mpt.cast %x : (tensor<4xf32>) -> tensor<4xf32, #mpt.format<bf16>>
   return %0 : tensor<4xf32, #mpt.format<bf16>>
 }
+
+// -----
+
+// expected-error@+1 {{mpt-materialize-formats expects the result 'skipped' to be 'tensor<i1>', found 'tensor<f32>'}}
+func.func @step(%x: tensor<f32>) -> (tensor<f32> {mpt.name = "skipped"}) {
+  return %x : tensor<f32>
+}
+
+// -----
+
+// expected-error@+1 {{mpt-materialize-formats adds the argument 'x/scale.f8E5M2', which is there already}}
+func.func @step(%x: tensor<4xf32> {mpt.name = "x"}, %s: tensor<f32> {mpt.name = "x/scale.f8E5M2"}) {
+  %0 = mpt.cast %x : (tensor<4xf32>) -> tensor<4xf32, #mpt.format<f8E5M2, recipe = delayed>>
+  return
+}
