@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -103,6 +104,65 @@ def test_stochastic_equals_the_reference(k, granularity):
     formats = [Format(storage, granularity, stochastic=True) for storage in STORAGES]
     pairs = [(Format("bf16", stochastic=True), BF16), *zip(formats, reversed(formats))]
     check(lhs, rhs, pairs, names=Names(product=77, step=5, round=3, seed=2**40 + 9), threads=2)
+
+
+def bert_products():
+    """(lhs, rhs, gradient operand, d loss / d result) of all products of a BERT's step, from PyTorch."""
+    import models
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Captured(TorchFunctionMode):
+        """Keeps the operands and the results of products."""
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if function is torch.nn.functional.linear:
+                seen.append((args[0].flatten(0, -2), args[1].T, result))
+            elif function in (torch.matmul, torch.Tensor.matmul):
+                seen.append((*args, result))
+            else:
+                return result
+            result.retain_grad()
+            return result
+
+    seen: list = []
+    shape = dataclasses.replace(models.SHAPES["tinyA"], layers=1, ffn=112, vocab=150)
+    model = models.build(shape, fresh=False)
+    with Captured():
+        model(**models.make_batch(shape)).loss.backward()
+    for lhs, rhs, result in seen:
+        lhs, rhs = lhs.detach().numpy(), rhs.detach().numpy()
+        gradient = result.grad.numpy().reshape(*lhs.shape[:-1], rhs.shape[-1])
+        yield lhs, rhs, "none", gradient
+        yield gradient, transposed(rhs), "lhs", None
+        yield transposed(lhs), gradient, "rhs", None
+
+
+def default_format(written):
+    """A format of the default candidates from its text."""
+    scale = "per_vector" if "per_vector" in written else "per_tensor"
+    fmt = Format(written.split("[")[0], scale, "stochastic" in written)
+    assert fmt.text == written
+    return fmt
+
+
+def test_products_of_a_bert_step_equal_the_reference():
+    """Every product and every default candidate."""
+    count = 0
+    for lhs, rhs, side, gradient in bert_products():
+        found = measure_product(lhs, rhs, gradient=side, loss_gradient=gradient)
+        check_statistics(found["lhs"], lhs)
+        check_statistics(found["rhs"], transposed(rhs))
+        for candidate in found["candidates"]:
+            left, right = default_format(candidate["lhs"]), default_format(candidate["rhs"])
+            expected = reference(lhs, rhs, left, right, gradient)
+            if gradient is None:
+                assert np.isnan(candidate["loss_mse"]) and np.isnan(candidate["loss_shift"])
+                candidate |= {name: expected[name] for name in ("loss_mse", "loss_shift")}
+            check_candidate(candidate, expected)
+            count += 1
+    assert count == (6 + 2 + 2) * (5 + 2 * 12)  # of a layer, of attention, of the head; candidates by role
 
 
 def test_stochastic_draws_differ_by_every_name():
