@@ -232,17 +232,34 @@ Enum readEnum(Node node, std::optional<Enum> (*symbolize)(StringRef)) {
 }
 
 /// Null for what the dialect does not know and no target runs: MX scales, and
-/// recipes with numbers of their own.
+/// margins of scales that are not delayed.
 FormatAttr readFormat(MLIRContext *context, Node node) {
   Storage storage = readEnum<Storage>(node.field("storage"), symbolizeStorage);
   std::string granularity = node.field("scale").text();
   Recipe recipe = readEnum<Recipe>(node.field("recipe"), symbolizeRecipe);
   Rounding rounding =
       readEnum<Rounding>(node.field("rounding"), symbolizeRounding);
-  bool isOther = granularity == "mx" || node.has("history") ||
-                 node.has("margin") || node.has("value");
+  int64_t history = FormatAttr::kDefaultHistory, margin = 0;
+  APFloat value(1.0f);
+  if (node.has("history"))
+    history = node.field("history").integer(1);
+  if (node.has("margin"))
+    margin = node.field("margin").integer(std::numeric_limits<int64_t>::min());
+  if (node.has("value"))
+    value = APFloat(static_cast<float>(node.field("value").number(
+        std::numeric_limits<float>::min(), std::numeric_limits<float>::max())));
+  bool isOther = granularity == "mx" || history > FormatAttr::kMaxHistory ||
+                 margin < -FormatAttr::kMaxMargin ||
+                 margin > FormatAttr::kMaxMargin ||
+                 (recipe != Recipe::Delayed && margin != 0);
   if (!node || isOther)
     return {};
+  if ((recipe != Recipe::Delayed && node.has("history")) ||
+      (recipe != Recipe::Fixed && node.has("value"))) {
+    node.fail("history belongs to recipe delayed, value to fixed, found " +
+              stringifyRecipe(recipe));
+    return {};
+  }
   Granularity scale =
       readEnum<Granularity>(node.field("scale"), symbolizeGranularity);
   bool scaled = FormatAttr::get(context, storage).isScaled();
@@ -253,7 +270,8 @@ FormatAttr readFormat(MLIRContext *context, Node node) {
               stringifyGranularity(scale) + " and " + stringifyRecipe(recipe));
   if (!node)
     return {};
-  return FormatAttr::get(context, storage, scale, recipe, rounding);
+  return FormatAttr::get(context, storage, scale, recipe, rounding, value,
+                         history, margin);
 }
 
 void merge(Accumulator &into, const MetricKind &kind, Interval interval,
@@ -512,7 +530,8 @@ FormatAttr withoutSide(FormatAttr format) {
     return format;
   return FormatAttr::get(format.getContext(), format.getStorage(),
                          Granularity::PerRow, format.getRecipe(),
-                         format.getRounding());
+                         format.getRounding(), format.getValue(),
+                         format.getHistory(), format.getMargin());
 }
 
 /// Adds what a probe of all products of a role found to the candidates of that
