@@ -47,7 +47,8 @@ LogicalResult DelayedScales::add(CastOp cast, double amax) {
            << "named '" << getStableName(cast)
            << "': one value and storage have one delayed scale, found "
            << state.format << " and " << format;
-  state.profiled = std::max(state.profiled, amax);
+  if (amax <= std::numeric_limits<float>::max()) // neither infinite nor NaN
+    state.profiled = std::max(state.profiled, amax);
   return success();
 }
 

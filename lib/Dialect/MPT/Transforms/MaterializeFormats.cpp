@@ -14,7 +14,7 @@
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Numerics/Philox.h"
 #include "llvm/ADT/StringSet.h"
-#include <cmath>
+#include <map>
 
 #define DEBUG_TYPE "mpt-materialize-formats"
 
@@ -60,7 +60,7 @@ struct Driver {
 private:
   LogicalResult check(CastOp cast);
   LogicalResult checkName(CastOp cast, llvm::StringMap<Value> &owners);
-  LogicalResult drawId(CastOp cast, DenseMap<int64_t, std::string> &owners);
+  LogicalResult drawId(CastOp cast, std::map<int64_t, std::string> &owners);
 
   void materialize(CastOp cast);
   Scales scalesOf(CastOp cast, Type element);
@@ -225,7 +225,7 @@ double profiledAmax(CastOp cast) {
     if (amaxes && amaxes.size() == 2)
       largest = std::max<double>(largest, amaxes[use.getOperandNumber()]);
   });
-  return std::isfinite(largest) ? largest : 0;
+  return largest;
 }
 
 /// State and random bits go by the value's name: it needs one, and its own.
@@ -245,7 +245,7 @@ LogicalResult Driver::checkName(CastOp cast, llvm::StringMap<Value> &owners) {
 /// The stream of a stochastic cast: the hash of the value's name and the
 /// format's.
 LogicalResult Driver::drawId(CastOp cast,
-                             DenseMap<int64_t, std::string> &owners) {
+                             std::map<int64_t, std::string> &owners) {
   std::string name = getValueName(cast.getX()).str() + "/cast." +
                      stringifyStorage(cast.getFormat().getStorage()).str();
   int64_t id = num::nameId(name);
@@ -270,7 +270,7 @@ Value rngArgument(func::FuncOp func, StringRef name) {
 
 /// Adds the arguments that delayed scales and random bits need, all at once.
 LogicalResult Driver::addState() {
-  DenseMap<int64_t, std::string> owners;
+  std::map<int64_t, std::string> owners;
   for (auto dropout : block.getOps<DropoutOp>())
     if (auto id = dropout.getId().getDefiningOp<ConstantOp>())
       if (auto value = dyn_cast<SplatElementsAttr>(id.getValue()))
