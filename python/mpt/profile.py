@@ -74,12 +74,7 @@ _FUNCTIONS = {
 @functools.lru_cache(maxsize=None)
 def _library() -> ctypes.CDLL:
     """The runtime library with the profiler's functions declared."""
-    library = _runtime.load()
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+    return _runtime.declare(_runtime.load(), _FUNCTIONS)
 
 
 def _check(status: int) -> None:
