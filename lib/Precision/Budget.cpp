@@ -208,6 +208,11 @@ Error Problem::check() const {
       return failure("two products are named '{0}'", product.name);
     if (product.candidates.empty())
       return failure("product '{0}' has no candidate", product.name);
+    StringSet<> candidates;
+    for (const Candidate &candidate : product.candidates)
+      if (!candidates.insert(candidate.name).second)
+        return failure("product '{0}' has two candidates '{1}'", product.name,
+                       candidate.name);
     for (const Candidate &candidate : product.candidates)
       if (Error error = checkCandidate(*this, product, candidate))
         return error;

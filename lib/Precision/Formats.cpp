@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/Formats.h"
+#include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -23,13 +24,22 @@ std::string precision::nameOf(FormatAttr format) {
   std::string name = stringifyStorage(format.getStorage()).str();
   FormatAttr defaults =
       FormatAttr::get(format.getContext(), format.getStorage());
-  SmallVector<StringRef> properties;
+  SmallVector<std::string> properties;
   if (format.getScale() != defaults.getScale())
-    properties.push_back(stringifyGranularity(format.getScale()));
+    properties.push_back(stringifyGranularity(format.getScale()).str());
   if (format.getRecipe() != defaults.getRecipe())
-    properties.push_back(stringifyRecipe(format.getRecipe()));
+    properties.push_back(stringifyRecipe(format.getRecipe()).str());
+  if (format.getValue() != defaults.getValue()) {
+    SmallString<16> value("value ");
+    format.getValue().toString(value);
+    properties.push_back(value.str().str());
+  }
+  if (format.getHistory() != defaults.getHistory())
+    properties.push_back("history " + std::to_string(format.getHistory()));
+  if (format.getMargin() != defaults.getMargin())
+    properties.push_back("margin " + std::to_string(format.getMargin()));
   if (format.getRounding() != defaults.getRounding())
-    properties.push_back(stringifyRounding(format.getRounding()));
+    properties.push_back(stringifyRounding(format.getRounding()).str());
   return properties.empty() ? name
                             : name + " [" + llvm::join(properties, ", ") + "]";
 }

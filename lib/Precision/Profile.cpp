@@ -232,17 +232,34 @@ Enum readEnum(Node node, std::optional<Enum> (*symbolize)(StringRef)) {
 }
 
 /// Null for what the dialect does not know and no target runs: MX scales, and
-/// recipes with numbers of their own.
+/// margins of scales that are not delayed.
 FormatAttr readFormat(MLIRContext *context, Node node) {
   Storage storage = readEnum<Storage>(node.field("storage"), symbolizeStorage);
   std::string granularity = node.field("scale").text();
   Recipe recipe = readEnum<Recipe>(node.field("recipe"), symbolizeRecipe);
   Rounding rounding =
       readEnum<Rounding>(node.field("rounding"), symbolizeRounding);
-  bool isOther = granularity == "mx" || node.has("history") ||
-                 node.has("margin") || node.has("value");
+  int64_t history = FormatAttr::kDefaultHistory, margin = 0;
+  APFloat value(1.0f);
+  if (node.has("history"))
+    history = node.field("history").integer(1);
+  if (node.has("margin"))
+    margin = node.field("margin").integer(std::numeric_limits<int64_t>::min());
+  if (node.has("value"))
+    value = APFloat(static_cast<float>(node.field("value").number(
+        std::numeric_limits<float>::min(), std::numeric_limits<float>::max())));
+  bool isOther = granularity == "mx" || history > FormatAttr::kMaxHistory ||
+                 margin < -FormatAttr::kMaxMargin ||
+                 margin > FormatAttr::kMaxMargin ||
+                 (recipe != Recipe::Delayed && margin != 0);
   if (!node || isOther)
     return {};
+  if ((recipe != Recipe::Delayed && node.has("history")) ||
+      (recipe != Recipe::Fixed && node.has("value"))) {
+    node.fail("history belongs to recipe delayed, value to fixed, found " +
+              stringifyRecipe(recipe));
+    return {};
+  }
   Granularity scale =
       readEnum<Granularity>(node.field("scale"), symbolizeGranularity);
   bool scaled = FormatAttr::get(context, storage).isScaled();
@@ -253,7 +270,8 @@ FormatAttr readFormat(MLIRContext *context, Node node) {
               stringifyGranularity(scale) + " and " + stringifyRecipe(recipe));
   if (!node)
     return {};
-  return FormatAttr::get(context, storage, scale, recipe, rounding);
+  return FormatAttr::get(context, storage, scale, recipe, rounding, value,
+                         history, margin);
 }
 
 void merge(Accumulator &into, const MetricKind &kind, Interval interval,
@@ -305,6 +323,8 @@ struct Tables {
   std::vector<int64_t> steps;        // by point
   std::vector<FormatAttr> formats;   // null: not expressible
   std::vector<FormatKey> candidates; // nulls likewise
+  /// Largest magnitudes by tensor, where every point has one.
+  std::vector<std::optional<float>> amaxes;
   std::map<Role, std::vector<std::string>> columns;
 };
 
@@ -394,6 +414,41 @@ void readPoint(llvm::MapVector<FormatKey, Accumulator> &into, Node point,
   }
 }
 
+/// The largest magnitude of a tensor at any point; nothing if a point lacks it.
+std::optional<float> readAmax(Node tensor, size_t points) {
+  constexpr MetricKind kAmax = {"amax", true, false, 0,
+                                std::numeric_limits<float>::max()};
+  float largest = 0;
+  for (Node point : rowsOf(tensor.field("points"), points, "point")) {
+    std::optional<Interval> amax;
+    if (point.has("amax"))
+      amax = readSummary(point.field("amax"), kAmax);
+    if (!amax)
+      return std::nullopt;
+    largest = std::max(largest, static_cast<float>(amax->high));
+  }
+  return largest;
+}
+
+/// The largest magnitudes of a product's operands, if the file has both.
+std::optional<std::array<float, 2>> readAmaxes(const Tables &tables,
+                                               Node node) {
+  std::array<float, 2> amaxes;
+  for (auto [side, name] : {std::pair(0, "lhs"), std::pair(1, "rhs")}) {
+    if (!node.has(name))
+      return std::nullopt;
+    int64_t index = node.field(name).integer(-1);
+    int64_t count = tables.amaxes.size();
+    if (index >= count)
+      node.field(name).fail("expected a tensor below " + Twine(count) +
+                            ", found " + Twine(index));
+    if (!node || index < 0 || !tables.amaxes[index])
+      return std::nullopt;
+    amaxes[side] = *tables.amaxes[index];
+  }
+  return amaxes;
+}
+
 ProductProfile readProduct(const Tables &tables, Node node) {
   ProductProfile product;
   product.name = node.field("name").text();
@@ -402,6 +457,7 @@ ProductProfile readProduct(const Tables &tables, Node node) {
   int64_t m = node.field("m").integer(1), n = node.field("n").integer(1);
   int64_t k = node.field("k").integer(1);
   product.batch = node.field("batch").integer(1);
+  product.amax = readAmaxes(tables, node);
   std::vector<FormatKey> candidates;
   for (Node item : node.field("candidates").items("candidate")) {
     FormatKey formats = lookUp(item, tables.candidates, "candidates");
@@ -446,6 +502,9 @@ Tables readTables(MLIRContext *context, Node root) {
     tables.candidates.push_back(formats.first && formats.second ? formats
                                                                 : FormatKey());
   }
+  if (root.has("tensors"))
+    for (Node tensor : root.field("tensors").items("tensor"))
+      tables.amaxes.push_back(readAmax(tensor, tables.steps.size()));
   Node columns = root.field("columns");
   for (Role role : {Role::Fprop, Role::Dgrad, Role::Wgrad}) {
     if (!columns.has(stringifyRole(role)))
@@ -471,7 +530,8 @@ FormatAttr withoutSide(FormatAttr format) {
     return format;
   return FormatAttr::get(format.getContext(), format.getStorage(),
                          Granularity::PerRow, format.getRecipe(),
-                         format.getRounding());
+                         format.getRounding(), format.getValue(),
+                         format.getHistory(), format.getMargin());
 }
 
 /// Adds what a probe of all products of a role found to the candidates of that

@@ -113,8 +113,10 @@ bool Reader::readTiles(const Object &tiles) {
                                       describe(value));
     target.splits.push_back(*value.getAsInteger());
   }
-  return (!target.tiles.empty() && !target.splits.empty()) ||
-         fail("tiles", "'shapes' and 'splits' must not be empty");
+  if (target.tiles.empty())
+    return fail("tiles", "'shapes' is empty");
+  return llvm::is_contained(target.splits, 1) ||
+         fail("tiles", "'splits' must contain 1");
 }
 
 bool Reader::readRates(const Object &rates) {
@@ -198,6 +200,14 @@ bool Reader::readProducts(const Array &products) {
     if (!object || !readCombination(*object, place))
       return false;
   }
+  // What a product falls back to must run.
+  for (Storage storage : {Storage::F32, Storage::BF16})
+    if (llvm::none_of(target.combinations, [&](const Combination &c) {
+          return llvm::is_contained(c.lhs, storage) &&
+                 llvm::is_contained(c.rhs, storage);
+        }))
+      return fail("products", "none is " + stringifyStorage(storage) + " x " +
+                                  stringifyStorage(storage));
   return true;
 }
 

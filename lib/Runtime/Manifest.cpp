@@ -247,6 +247,10 @@ void Parser::parseInit(const JsonCursor &json, Tensor &tensor) {
                     "scalar i64)");
     tensor.init = Init::Number;
     tensor.initNumber = json.number();
+    constexpr double largest = std::numeric_limits<float>::max();
+    if (tensor.dtype == MPT_F32 &&
+        !(tensor.initNumber >= -largest && tensor.initNumber <= largest))
+      json.expected("a number that f32 can hold");
     if (tensor.dtype == MPT_I64)
       json.integer();
   } else if (json.string() == "zero") {

@@ -200,6 +200,10 @@ class CudaPackage:
         self.results = self.manifest["results"]
         self._arguments = {entry["name"]: entry for entry in self.arguments}
         self._results = {entry["name"]: entry for entry in self.results}
+        for entry in self.arguments:
+            init = {"zero": 0, "file": None}.get(entry.get("init"), entry.get("init"))
+            if init is not None:
+                self.set(entry["name"], np.full(entry["shape"], init, _numpy_dtype(entry["dtype"])))
         if (directory / "init.safetensors").is_file():
             self.load_parameters(directory / "init.safetensors")
 

@@ -115,6 +115,11 @@ def assign(
         optimise(step, out, [*passes, f"--assign-precision={' '.join(options)}"])
 
 
+def watch(step: Path, out: Path) -> None:
+    """Have `step` count what its scaled casts lose: results that mpt.sentinels collects."""
+    optimise(step, out, ["--canonicalize", "--cse", "--mpt-materialize-formats=sentinels"])
+
+
 def build(step: Path, out: Path, target: str, engine: str = "blas", nvcc: bool = False) -> str:
     """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda).
 

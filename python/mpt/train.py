@@ -39,13 +39,17 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Record:
-    """What one step reports: its number from 0, loss, gradient norm before clipping, rate, time."""
+    """What one step reports: its number from 0, loss, gradient norm before clipping, rate, time.
+
+    skipped: something was not finite, and the step changed no state.
+    """
 
     step: int
     loss: float
     grad_norm: float
     lr: float
     ms: float
+    skipped: bool = False
 
 
 def train_package(
@@ -57,7 +61,7 @@ def train_package(
         start = time.perf_counter()
         result = package.step(batches[step], lr=rate, seed=seed)
         elapsed = (time.perf_counter() - start) * 1e3
-        yield Record(step, result["loss"], result["grad_norm"], rate, elapsed)
+        yield Record(step, result["loss"], result["grad_norm"], rate, elapsed, result.get("skipped", False))
 
 
 def train_torch(
@@ -93,7 +97,7 @@ def train_torch(
 
 def follow(records: Iterator[Record], steps: int, title: str, log: TextIO | None = None) -> list[Record]:
     """Run a training iterator to its end with a progress bar; log one JSON object a step."""
-    taken = []
+    taken, skipped = [], 0
     with bar() as display:
         task = display.add_task(title, total=steps, note="")
         for record in records:
@@ -101,7 +105,9 @@ def follow(records: Iterator[Record], steps: int, title: str, log: TextIO | None
             if log is not None:
                 log.write(json.dumps(asdict(record)) + "\n")
                 log.flush()
-            display.update(task, advance=1, note=f"loss {record.loss:.4f}  {record.ms:.0f} ms")
+            skipped += record.skipped
+            note = f"loss {record.loss:.4f}  {record.ms:.0f} ms" + (f"  {skipped} skipped" if skipped else "")
+            display.update(task, advance=1, note=note)
     return taken
 
 

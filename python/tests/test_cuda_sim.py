@@ -34,6 +34,13 @@ DTYPES = {
 }
 TRAIN_PASSES = ("--mpt-differentiate", "--mpt-add-optimizer")
 LR = 1e-3
+# The policy "scaled": uniform with delayed scales, gradients rounded stochastically under a fixed one.
+SCALED = {
+    "f8E5M2, scale = per_tensor, recipe = current": (
+        "f8E5M2, scale = per_tensor, recipe = fixed, value = 65536.0, rounding = stochastic"
+    ),
+    "recipe = current": "recipe = delayed, history = 4",
+}
 
 
 class Case:
@@ -43,7 +50,14 @@ class Case:
         self.reference = store.reference(model.partition("_")[0])
         graph, step = directory / "graph.mlir", directory / "step.mlir"
         stages.import_model(store.path(model), graph)
-        stages.optimise(graph, step, [*TRAIN_PASSES, f"--assign-precision=policy={policy}"])
+        assigned = "uniform" if policy == "scaled" else policy
+        stages.optimise(graph, step, [*TRAIN_PASSES, f"--assign-precision=policy={assigned}"])
+        if policy == "scaled":
+            text = step.read_text()
+            for old, new in SCALED.items():
+                assert old in text
+                text = text.replace(old, new)
+            step.write_text(text)
         self.package = directory / "cuda"
         stages.build(step, self.package, "cuda")
         cuda.compile_package(self.package, simulate=True)
@@ -200,7 +214,7 @@ class Watcher:
         assert error.max() <= bound, f"error {error.max()}, expected at most {bound}"
 
 
-@pytest.mark.parametrize("policy", ["fp32", "bf16", "uniform"])
+@pytest.mark.parametrize("policy", ["fp32", "bf16", "uniform", "scaled"])
 def test_every_kernel_has_the_cpus_bits(cases, policy):
     case = cases(policy)
     with CudaPackage(case.package, simulate=True) as package:
@@ -214,11 +228,13 @@ def test_every_kernel_has_the_cpus_bits(cases, policy):
     counts = {op: 2 * sum(entry["op"] == op for entry in watcher.launches) for op in watcher.compared}
     assert watcher.compared == counts
     formats = {entry["lhs"]["dtype"] for entry in watcher.launches if entry["op"] == "product"}
-    expected = {"fp32": {"f32"}, "bf16": {"bf16"}, "uniform": {"bf16", "f8E4M3FN", "f8E5M2"}}
-    assert formats == expected[policy]
+    expected = {"fp32": {"f32"}, "bf16": {"bf16"}}
+    assert formats == expected.get(policy, {"bf16", "f8E4M3FN", "f8E5M2"})
 
 
-@pytest.mark.parametrize("policy, tolerance", [("fp32", 1e-5), ("bf16", 1e-5), ("uniform", 1e-5)])
+@pytest.mark.parametrize(
+    "policy, tolerance", [("fp32", 1e-5), ("bf16", 1e-5), ("uniform", 1e-5), ("scaled", 1e-4)]
+)
 def test_steps_follow_the_oracle(cases, policy, tolerance):
     case = cases(policy)
     with CudaPackage(case.package, simulate=True) as package, Package(case.cpu_package()) as oracle:
@@ -226,7 +242,13 @@ def test_steps_follow_the_oracle(cases, policy, tolerance):
             found, expected = package.step(case.batch(), LR), oracle.step(case.batch(), LR)
             assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
             assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance)
+            assert found["skipped"] is expected["skipped"] is False
         assert package.step_number == 3
+        ours, theirs = package.state(), oracle.state()
+        scales = [name for name in ours if "/scale." in name]
+        assert bool(scales) == (policy == "scaled")
+        for name in scales:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
         if policy == "fp32":
             losses = case.reference["adamw.losses"]
             assert found["loss"] == pytest.approx(losses[2], rel=1e-5)

@@ -446,6 +446,7 @@ BAD_MANIFESTS = {
                                 "shape": [6], "buffer": 6, "init": 1}),
         "only f32 or a scalar i64",
     ),
+    "init beyond f32": (set_in("arguments", 0, "init", 1e39), "a number that f32 can hold"),
     "empty range": (set_in("arguments", 6, "range", [4, 4]), "not empty"),
     "range of floats": (set_in("arguments", 5, "range", [0, 4]), "i32 or i64"),
     "buffer index": (set_in("arguments", 0, "buffer", 99), "a buffer index below"),

@@ -21,7 +21,8 @@ class FakePackage:
 
     def step(self, batch, lr, seed):
         self.seen.append((int(batch["input_ids"][0, 0]), lr, seed))
-        return {"loss": 1.0 / len(self.seen), "grad_norm": 2.0, "step": len(self.seen)}
+        skipped = len(self.seen) == 2
+        return {"loss": 1.0 / len(self.seen), "grad_norm": 2.0, "skipped": skipped, "step": len(self.seen)}
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_a_resumed_run_sees_what_the_whole_run_sees(batches):
 def test_log_round_trip(batches, tmp_path):
     log = io.StringIO()
     taken = follow(train_package(FakePackage(), batches, 3, Schedule(1e-3)), 3, "test", log)
+    assert [record.skipped for record in taken] == [False, True, False]
     (tmp_path / "l.jsonl").write_text(log.getvalue())
     assert read_log(tmp_path / "l.jsonl") == taken
     (tmp_path / "l.jsonl").write_text(log.getvalue() + "{broken\n")

@@ -12,20 +12,26 @@
 #include "mpt/CUDA/Port.h"
 #include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Philox.h"
+#include "mpt/Numerics/Scales.h"
 
 namespace mpt {
 
-/// Whether dropout keeps an element: its Philox word is below `threshold`
-/// (mpt/Numerics/Philox.h).
-__device__ inline bool keeps(int64_t element, int64_t seed, int64_t step,
-                             int64_t id, uint32_t threshold) {
+/// The Philox word of an element (mpt/Numerics/Philox.h).
+__device__ inline uint32_t randomWord(int64_t element, int64_t seed,
+                                      int64_t step, int64_t id) {
   uint64_t index = static_cast<uint64_t>(element);
   uint64_t key = static_cast<uint64_t>(seed);
   num::Stream<uint32_t> stream = {
       static_cast<uint32_t>(id), static_cast<uint32_t>(step),
       static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
   return num::draw(static_cast<uint32_t>(index),
-                   static_cast<uint32_t>(index >> 32), stream) < threshold;
+                   static_cast<uint32_t>(index >> 32), stream);
+}
+
+/// Whether dropout keeps an element: its word is below `threshold`.
+__device__ inline bool keeps(int64_t element, int64_t seed, int64_t step,
+                             int64_t id, uint32_t threshold) {
+  return randomWord(element, seed, step, id) < threshold;
 }
 
 /// Truncates; out of range saturates, NaN gives 0.

@@ -14,6 +14,8 @@
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/Error.h"
+#include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,9 +37,12 @@ struct ProductProfile {
   /// interval and `<name>_step` the point's step. `role_persistent` is the
   /// whole gradient's `persistent` with all products of this role so rounded,
   /// where there was such a probe; `flushed_lhs`, `saturated_rhs`, `excluded`
-  /// and so on are largest shares. Candidates that FormatAttr cannot tell apart
-  /// (MX, margins, histories, fixed scales) are left out.
+  /// and so on are largest shares. Candidates that no FormatAttr says (MX,
+  /// margins of current and fixed scales) are left out.
   MetricsAttr metrics;
+  /// The largest magnitudes of lhs and rhs at any point of training, if every
+  /// point has them.
+  std::optional<std::array<float, 2>> amax;
 };
 
 struct Profile {

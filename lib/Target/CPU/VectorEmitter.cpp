@@ -11,6 +11,7 @@
 #include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Math.h"
 #include "mpt/Numerics/Philox.h"
+#include "mpt/Numerics/Scales.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -253,7 +254,7 @@ Scalar VectorEmitter::columnIndex() {
 }
 
 //===----------------------------------------------------------------------===//
-// Dropout
+// Random bits
 //===----------------------------------------------------------------------===//
 
 /// Low and high half of i64 values.
@@ -306,12 +307,17 @@ U32V VectorEmitter::wordsOfElements(Value seed, Value step, Value id) {
   return num::draw(lo, hi, stream);
 }
 
+/// The words of the current elements.
+U32V VectorEmitter::words(Scalar seed, Scalar step, Scalar id) {
+  bool grouped = !index.lanes && index.stride == 1 && index.alignment % 4 == 0;
+  return grouped ? wordsOfGroups(value(seed), value(step), value(id))
+                 : wordsOfElements(value(seed), value(step), value(id));
+}
+
 Scalar VectorEmitter::dropoutKeep(Scalar seed, Scalar step, Scalar id,
                                   float keepProbability) {
-  bool grouped = !index.lanes && index.stride == 1 && index.alignment % 4 == 0;
-  U32V words = grouped ? wordsOfGroups(value(seed), value(step), value(id))
-                       : wordsOfElements(value(seed), value(step), value(id));
-  return add(words < lit(words, num::keepThreshold(keepProbability)));
+  U32V drawn = words(seed, step, id);
+  return add(drawn < lit(drawn, num::keepThreshold(keepProbability)));
 }
 
 //===----------------------------------------------------------------------===//
@@ -323,12 +329,27 @@ Scalar VectorEmitter::encode(Scalar x, Type storage) {
     return x;
   return add(num::encode(formatOf(storage), f32(x)).v, storage);
 }
+Scalar VectorEmitter::encodeStochastic(Scalar x, Type storage, Scalar seed,
+                                       Scalar step, Scalar id) {
+  U32V drawn = words(seed, step, id);
+  F32V real = f32(x);
+  if (isa<VectorType>(drawn.v.getType()))
+    real = {{&code, spread(real.v)}};
+  return add(num::encodeStochastic(formatOf(storage), real, drawn).v, storage);
+}
 Scalar VectorEmitter::decode(Scalar x) {
   Type storage = slots[x.id].element;
   if (storage.isF32())
     return x;
   return add(num::decode(formatOf(storage), U32V{{&code, value(x)}}));
 }
-Scalar VectorEmitter::scaleOf(Scalar amax, Type storage) {
-  return add(num::computeScale(f32(amax), num::formatMax(formatOf(storage))));
+Scalar VectorEmitter::scaleOf(Scalar amax, Type storage, int64_t margin) {
+  return add(num::computeScale(f32(amax), getStorageMax(storage, margin)));
+}
+Scalar VectorEmitter::scaleOr(Scalar amax, Type storage, int64_t margin,
+                              Scalar otherwise) {
+  Scalar *both[] = {&amax, &otherwise};
+  unify(both);
+  return add(
+      num::scaleOr(f32(amax), getStorageMax(storage, margin), f32(otherwise)));
 }

@@ -66,8 +66,12 @@ public:
   Scalar dropoutKeep(Scalar seed, Scalar step, Scalar id,
                      float keepProbability) override;
   Scalar encode(Scalar x, mlir::Type storage) override;
+  Scalar encodeStochastic(Scalar x, mlir::Type storage, Scalar seed,
+                          Scalar step, Scalar id) override;
   Scalar decode(Scalar code) override;
-  Scalar scaleOf(Scalar amax, mlir::Type storage) override;
+  Scalar scaleOf(Scalar amax, mlir::Type storage, int64_t margin) override;
+  Scalar scaleOr(Scalar amax, mlir::Type storage, int64_t margin,
+                 Scalar otherwise) override;
 
 private:
   Scalar add(mlir::Value value, mlir::Type element) {
@@ -83,6 +87,7 @@ private:
   void unify(llvm::MutableArrayRef<Scalar *> xs);
   mlir::Value lanesOf(const LaneIndex &index);
   mlir::Value isLane(mlir::Value first, mlir::Value x);
+  U32V words(Scalar seed, Scalar step, Scalar id);
   U32V wordsOfGroups(mlir::Value seed, mlir::Value step, mlir::Value id);
   U32V wordsOfElements(mlir::Value seed, mlir::Value step, mlir::Value id);
 

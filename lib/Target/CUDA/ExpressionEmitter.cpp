@@ -8,7 +8,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "ExpressionEmitter.h"
-#include "mpt/Numerics/Formats.h"
 #include "mpt/Numerics/Philox.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Format.h"
@@ -239,19 +238,26 @@ Scalar ExpressionEmitter::encode(Scalar x, Type storage) {
     return x;
   return call(("num::encode" + formatName(storage)).str(), storage, x);
 }
+Scalar ExpressionEmitter::encodeStochastic(Scalar x, Type storage, Scalar seed,
+                                           Scalar step, Scalar id) {
+  Scalar word = call("mpt::randomWord", storage, {seed, step, id}, index);
+  return call(("num::encode" + formatName(storage) + "Stochastic").str(),
+              storage, {x, word});
+}
 Scalar ExpressionEmitter::decode(Scalar code) {
   Type storage = slots[code.id].element;
   if (storage.isF32())
     return code;
   return call(("num::decode" + formatName(storage)).str(), f32(), code);
 }
-Scalar ExpressionEmitter::scaleOf(Scalar amax, Type storage) {
-  num::Format format = isa<Float8E4M3FNType>(storage) ? num::Format::E4M3
-                       : isa<Float8E5M2Type>(storage) ? num::Format::E5M2
-                       : storage.isBF16()             ? num::Format::BF16
-                                                      : num::Format::INT8;
+Scalar ExpressionEmitter::scaleOf(Scalar amax, Type storage, int64_t margin) {
   return call("num::computeScale", f32(),
-              {amax, constant(num::formatMax(format))});
+              {amax, constant(getStorageMax(storage, margin))});
+}
+Scalar ExpressionEmitter::scaleOr(Scalar amax, Type storage, int64_t margin,
+                                  Scalar otherwise) {
+  return call("num::scaleOr", f32(),
+              {amax, constant(getStorageMax(storage, margin)), otherwise});
 }
 
 //===----------------------------------------------------------------------===//

@@ -79,8 +79,12 @@ public:
   Scalar dropoutKeep(Scalar seed, Scalar step, Scalar id,
                      float keepProbability) override;
   Scalar encode(Scalar x, mlir::Type storage) override;
+  Scalar encodeStochastic(Scalar x, mlir::Type storage, Scalar seed,
+                          Scalar step, Scalar id) override;
   Scalar decode(Scalar code) override;
-  Scalar scaleOf(Scalar amax, mlir::Type storage) override;
+  Scalar scaleOf(Scalar amax, mlir::Type storage, int64_t margin) override;
+  Scalar scaleOr(Scalar amax, mlir::Type storage, int64_t margin,
+                 Scalar otherwise) override;
 
 private:
   enum class Form { Leaf, Prefix, Infix, Call, Select };

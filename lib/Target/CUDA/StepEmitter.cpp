@@ -193,6 +193,14 @@ LogicalResult checkProduct(const StepPlan::Launch &launch) {
     return refuse() << "multiplies " << lhs << " by " << rhs
                     << ", which cuBLASLt has no product for on sm_90; expected "
                        "f32, bf16, or FP8 with at most one f8E5M2";
+  if (auto scaled = dyn_cast<ScaledMatmulOp>(launch.op))
+    for (auto [type, scale] : {std::pair(lhs, scaled.getLhsInverseScale()),
+                               std::pair(rhs, scaled.getRhsInverseScale())})
+      if (scale && cast<RankedTensorType>(scale.getType()).getNumElements() > 1)
+        return refuse() << "has an operand in " << type << " with scales of "
+                        << scale.getType()
+                        << ", but cuBLASLt on sm_90 takes one scale per "
+                           "operand: expected scale = per_tensor";
   if (!isFloat8(lhs))
     return success();
   if (views.k % 16 || views.n % 16)

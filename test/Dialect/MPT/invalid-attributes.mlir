@@ -41,8 +41,43 @@ func.func private @no_recipe(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = none>>
 
 // -----
 
-// expected-error @below {{unknown format property 'margin = high'}}
-func.func private @property(tensor<3xf32, #mpt.format<f8E4M3FN, margin = high>>)
+// expected-error @below {{unknown format property 'color', expected scale, recipe, value, history, margin or rounding}}
+func.func private @property(tensor<3xf32, #mpt.format<f8E4M3FN, color = red>>)
+
+// -----
+
+// expected-error @below {{value must be a positive, normal f32, found 0}}
+func.func private @value(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = fixed, value = 0.0>>)
+
+// -----
+
+// expected-error @below {{value must be a positive, normal f32, found -2}}
+func.func private @negative_value(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = fixed, value = -2.0>>)
+
+// -----
+
+// expected-error @below {{value belongs to recipe fixed, found recipe = current}}
+func.func private @value_of_current(tensor<3xf32, #mpt.format<f8E4M3FN, value = 2.0>>)
+
+// -----
+
+// expected-error @below {{history and margin belong to recipe delayed, found recipe = fixed}}
+func.func private @margin_of_fixed(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = fixed, margin = 1>>)
+
+// -----
+
+// expected-error @below {{history must be 1 to 65536 steps, found 0}}
+func.func private @history(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, history = 0>>)
+
+// -----
+
+// expected-error @below {{margin must be -60 to 60, found -61}}
+func.func private @margin(tensor<3xf32, #mpt.format<f8E4M3FN, recipe = delayed, margin = -61>>)
+
+// -----
+
+// expected-error @below {{argument 0: 'mpt.init' must be a finite float, found 0x7F800000 : f32}}
+func.func private @infinite_init(tensor<f32> {mpt.init = 0x7F800000 : f32})
 
 // -----
 
@@ -158,5 +193,5 @@ func.func private @alias_twice(tensor<3xf32>) -> (tensor<3xf32> {mpt.alias = 0 :
 
 // -----
 
-// expected-error @below {{'func.func' op argument 0: 'mpt.init' must be a float, found 1 : i64}}
+// expected-error @below {{'func.func' op argument 0: 'mpt.init' must be a finite float, found 1 : i64}}
 func.func private @init(tensor<f32> {mpt.init = 1 : i64})

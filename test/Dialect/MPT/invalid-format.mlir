@@ -73,9 +73,73 @@ func.func @quantize_shape(%x: tensor<3xf32>) {
 
 // -----
 
-func.func @quantize_scale_rank(%x: tensor<3xf32>, %s: tensor<1xf32>) {
-  // expected-error @below {{'mpt.quantize' op operand #1 must be 0D tensor of 32-bit float values, but got 'tensor<1xf32>'}}
-  %0 = mpt.quantize %x, %s : (tensor<3xf32>, tensor<1xf32>) -> tensor<3xi8>
+func.func @quantize_scale_shape(%x: tensor<3xf32>, %s: tensor<2xf32>) {
+  // expected-error @below {{'mpt.quantize' op takes a scale that broadcasts to 'tensor<3xf32>', found 'tensor<2xf32>'}}
+  %0 = mpt.quantize %x, %s : (tensor<3xf32>, tensor<2xf32>) -> tensor<3xi8>
+  return
+}
+
+// -----
+
+func.func @quantize_scale_rank(%x: tensor<3xf32>, %s: tensor<2x1xf32>) {
+  // expected-error @below {{'mpt.quantize' op takes a scale that broadcasts to 'tensor<3xf32>', found 'tensor<2x1xf32>'}}
+  %0 = mpt.quantize %x, %s : (tensor<3xf32>, tensor<2x1xf32>) -> tensor<3xi8>
+  return
+}
+
+// -----
+
+func.func @stochastic_without_scale(%x: tensor<3xf32>, %i: tensor<i64>) {
+  // expected-error @below {{'mpt.quantize_stochastic' op storage 'f8E5M2' needs a scale}}
+  %0 = mpt.quantize_stochastic %x, %i, %i, %i : (tensor<3xf32>, tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<3xf8E5M2>
+  return
+}
+
+// -----
+
+func.func @stochastic_f32(%x: tensor<3xf32>, %i: tensor<i64>) {
+  // expected-error @below {{'mpt.quantize_stochastic' op has nothing to round to f32}}
+  %0 = mpt.quantize_stochastic %x, %i, %i, %i : (tensor<3xf32>, tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<3xf32>
+  return
+}
+
+// -----
+
+func.func @stochastic_shape(%x: tensor<3xf32>, %i: tensor<i64>) {
+  // expected-error @below {{'mpt.quantize_stochastic' op keeps the shape, found 'tensor<3xf32>' and 'tensor<4xbf16>'}}
+  %0 = mpt.quantize_stochastic %x, %i, %i, %i : (tensor<3xf32>, tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<4xbf16>
+  return
+}
+
+// -----
+
+func.func @sentinels_shape(%x: tensor<3xf32>, %c: tensor<4xbf16>) {
+  // expected-error @below {{'mpt.sentinels' op keeps the shape, found 'tensor<3xf32>' and 'tensor<4xbf16>'}}
+  %0:3 = mpt.sentinels %x, %c : (tensor<3xf32>, tensor<4xbf16>) -> (tensor<3xf32>, tensor<3xf32>, tensor<3xf32>)
+  return
+}
+
+// -----
+
+func.func @sentinels_scale(%x: tensor<3xf32>, %c: tensor<3xi8>) {
+  // expected-error @below {{'mpt.sentinels' op storage 'i8' needs a scale}}
+  %0:3 = mpt.sentinels %x, %c : (tensor<3xf32>, tensor<3xi8>) -> (tensor<3xf32>, tensor<3xf32>, tensor<3xf32>)
+  return
+}
+
+// -----
+
+func.func @scale_margin(%x: tensor<f32>) {
+  // expected-error @below {{'mpt.scale' op margin must be -60 to 60, found 61}}
+  %0:2 = mpt.scale %x {storage = i8, margin = 61} : (tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return
+}
+
+// -----
+
+func.func @scale_previous(%x: tensor<4x1xf32>, %p: tensor<f32>) {
+  // expected-error @below {{'mpt.scale' op takes a previous scale per amax, found 'tensor<f32>' and 'tensor<4x1xf32>'}}
+  %0:2 = mpt.scale %x, %p {storage = i8} : (tensor<4x1xf32>, tensor<f32>) -> (tensor<4x1xf32>, tensor<4x1xf32>)
   return
 }
 

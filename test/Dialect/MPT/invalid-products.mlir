@@ -126,7 +126,7 @@ func.func @scaled_segment_sum(%x: tensor<2x3xi8>, %w: tensor<3x5xi8>) {
 // -----
 
 func.func @scale_shape(%x: tensor<2x3xi8>, %w: tensor<3x5xi8>, %s: tensor<2xf32>) {
-  // expected-error @below {{'mpt.scaled_matmul' op operand #2 must be 0D tensor of 32-bit float values, but got 'tensor<2xf32>'}}
+  // expected-error @below {{'mpt.scaled_matmul' op takes an inverse scale that broadcasts to 'tensor<2x3xi8>', found 'tensor<2xf32>'}}
   %0 = mpt.scaled_matmul %x, %w, %s {operandSegmentSizes = array<i32: 1, 1, 1, 0>}
       : (tensor<2x3xi8>, tensor<3x5xi8>, tensor<2xf32>) -> tensor<2x5xf32>
   return

@@ -4,6 +4,7 @@
 // RUN: not mpt-build %t/int8.mlir --target=cuda -o %t/out 2>&1 | FileCheck %s --check-prefix=INT8
 // RUN: not mpt-build %t/e5m2.mlir --target=cuda -o %t/out 2>&1 | FileCheck %s --check-prefix=E5M2
 // RUN: not mpt-build %t/size.mlir --target=cuda -o %t/out 2>&1 | FileCheck %s --check-prefix=SIZE
+// RUN: not mpt-build %t/scale.mlir --target=cuda -o %t/out 2>&1 | FileCheck %s --check-prefix=SCALE
 // RUN: not mpt-build %t/stage.mlir --target=cuda -o %t/out 2>&1 | FileCheck %s --check-prefix=STAGE
 // RUN: not mpt-build %t/int8.mlir --target=abacus -o %t/out 2>&1 | FileCheck %s --check-prefix=TARGET
 // RUN: not ls %t/out
@@ -11,6 +12,7 @@
 // INT8: error: 'mpt.scaled_matmul' op named 'layer' multiplies 'i8' by 'i8', which cuBLASLt has no product for on sm_90
 // E5M2: error: 'mpt.scaled_matmul' op named 'layer/wgrad' multiplies 'f8E5M2' by 'f8E5M2'
 // SIZE: error: 'mpt.scaled_matmul' op named 'layer' is FP8 with n = 40 and k = 32, expected multiples of 16
+// SCALE: error: 'mpt.scaled_matmul' op named 'layer' has an operand in 'f8E4M3FN' with scales of 'tensor<16x1xf32>', but cuBLASLt on sm_90 takes one scale per operand: expected scale = per_tensor
 // STAGE: error: mpt-materialize-formats expects a function @step
 // TARGET: error: unknown target 'abacus', expected cpu or cuda
 
@@ -31,6 +33,12 @@ func.func @step(%x: tensor<16x32xf8E4M3FN> {mpt.name = "x"}, %w: tensor<32x40xf8
   %0 = mpt.scaled_matmul %x, %w, %s, %s {mpt.name = "layer", operandSegmentSizes = array<i32: 1, 1, 1, 1>}
       : (tensor<16x32xf8E4M3FN>, tensor<32x40xf8E4M3FN>, tensor<f32>, tensor<f32>) -> tensor<16x40xf32>
   return %0 : tensor<16x40xf32>
+}
+//--- scale.mlir
+func.func @step(%x: tensor<16x32xf8E4M3FN> {mpt.name = "x"}, %w: tensor<32x48xf8E4M3FN> {mpt.name = "w"}, %s: tensor<16x1xf32> {mpt.name = "s"}, %u: tensor<f32> {mpt.name = "u"}) -> (tensor<16x48xf32> {mpt.name = "y"}) {
+  %0 = mpt.scaled_matmul %x, %w, %s, %u {mpt.name = "layer", operandSegmentSizes = array<i32: 1, 1, 1, 1>}
+      : (tensor<16x32xf8E4M3FN>, tensor<32x48xf8E4M3FN>, tensor<16x1xf32>, tensor<f32>) -> tensor<16x48xf32>
+  return %0 : tensor<16x48xf32>
 }
 //--- stage.mlir
 func.func @forward(%x: tensor<4xf32>) -> tensor<4xf32> {

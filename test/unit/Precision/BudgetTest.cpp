@@ -208,6 +208,9 @@ TEST(Budget, CheckRefusesBadNumbers) {
             "bound 'noise' has limit nan, expected a number of 0 or more");
   EXPECT_EQ(refusal([](Problem &p) { p.products[1].name = "a"; }),
             "two products are named 'a'");
+  EXPECT_EQ(
+      refusal([](Problem &p) { p.products[0].candidates[1].name = "high"; }),
+      "product 'a' has two candidates 'high'");
   EXPECT_EQ(refusal([](Problem &p) { p.products[0].candidates.clear(); }),
             "product 'a' has no candidate");
   EXPECT_EQ(refusal([](Problem &p) {

@@ -96,8 +96,8 @@ template <typename Change> std::string refusal(Change change) {
                                {"efficiency", figure(1, "share")},
                                {"overhead_k", figure(0, "elements of k")}}}}},
       {"products", llvm::json::Array{llvm::json::Object{
-                       {"lhs", llvm::json::Array{"i8"}},
-                       {"rhs", llvm::json::Array{"i8"}},
+                       {"lhs", llvm::json::Array{"i8", "f32", "bf16"}},
+                       {"rhs", llvm::json::Array{"i8", "f32", "bf16"}},
                        {"scale", llvm::json::Array{"per_tensor"}},
                        {"recipe", llvm::json::Array{"current"}},
                        {"rounding", llvm::json::Array{"nearest"}},
@@ -149,6 +149,14 @@ TEST_F(TargetTest, RefusesHoles) {
   EXPECT_EQ(
       refusal([&](Object &o) { product(o)["lhs"] = llvm::json::Array{"fp4"}; }),
       "small.json: products[0].lhs: \"fp4\" is unknown");
+  EXPECT_EQ(refusal([&](Object &o) {
+              product(o)["rhs"] = llvm::json::Array{"i8", "f32"};
+            }),
+            "small.json: products: none is bf16 x bf16");
+  EXPECT_EQ(refusal([&](Object &o) {
+              (*o.getObject("tiles"))["splits"] = llvm::json::Array{2};
+            }),
+            "small.json: tiles: 'splits' must contain 1");
   EXPECT_EQ(refusal([](Object &o) {
               (*o.getObject("casts")->getObject("bf16"))["where"] = "nowhere";
             }),

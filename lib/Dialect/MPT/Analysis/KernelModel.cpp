@@ -65,8 +65,13 @@ public:
     return add(40);
   }
   Scalar encode(Scalar, Type) override { return add(12); }
+  Scalar encodeStochastic(Scalar, Type, Scalar, Scalar, Scalar) override {
+    usesIndex = true;
+    return add(52);
+  }
   Scalar decode(Scalar) override { return add(8); }
-  Scalar scaleOf(Scalar, Type) override { return add(12); }
+  Scalar scaleOf(Scalar, Type, int64_t) override { return add(12); }
+  Scalar scaleOr(Scalar, Type, int64_t, Scalar) override { return add(18); }
 
 private:
   Scalar add(int64_t instructions) {

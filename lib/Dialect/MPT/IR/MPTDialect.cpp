@@ -82,8 +82,9 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op,
     return fail("a #mpt.kind");
   if (name == kIgnoreIndexAttr && !isa<IntegerAttr>(value))
     return fail("an integer");
-  if (name == kInitAttr && !isa<FloatAttr>(value))
-    return fail("a float");
+  if (name == kInitAttr &&
+      (!isa<FloatAttr>(value) || !cast<FloatAttr>(value).getValue().isFinite()))
+    return fail("a finite float");
   if (name == kRangeAttr) {
     auto range = dyn_cast<DenseI64ArrayAttr>(value);
     if (!range || range.size() != 2 || range[0] >= range[1])
@@ -148,6 +149,58 @@ LogicalResult MPTDialect::verifyRegionResultAttribute(
 // #mpt.format
 //===----------------------------------------------------------------------===//
 
+namespace {
+/// The properties of a format while it is parsed.
+struct FormatText {
+  AsmParser &parser;
+  Granularity scale;
+  Recipe recipe;
+  Rounding rounding;
+  APFloat value;
+  int64_t history, margin;
+
+  ParseResult parseProperty();
+
+private:
+  template <typename Enum>
+  ParseResult parseWord(StringRef key, SMLoc loc,
+                        std::optional<Enum> (*symbolize)(StringRef),
+                        Enum &target) {
+    StringRef word;
+    if (parser.parseKeyword(&word))
+      return failure();
+    std::optional<Enum> parsed = symbolize(word);
+    if (!parsed)
+      return parser.emitError(loc)
+             << "unknown format property '" << key << " = " << word << "'";
+    target = *parsed;
+    return success();
+  }
+};
+} // namespace
+
+ParseResult FormatText::parseProperty() {
+  StringRef key;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseKeyword(&key) || parser.parseEqual())
+    return failure();
+  if (key == "scale")
+    return parseWord<Granularity>(key, loc, symbolizeGranularity, scale);
+  if (key == "recipe")
+    return parseWord<Recipe>(key, loc, symbolizeRecipe, recipe);
+  if (key == "rounding")
+    return parseWord<Rounding>(key, loc, symbolizeRounding, rounding);
+  if (key == "value")
+    return parser.parseFloat(APFloat::IEEEsingle(), value);
+  if (key == "history")
+    return parser.parseInteger(history);
+  if (key == "margin")
+    return parser.parseInteger(margin);
+  return parser.emitError(loc)
+         << "unknown format property '" << key
+         << "', expected scale, recipe, value, history, margin or rounding";
+}
+
 Attribute FormatAttr::parse(AsmParser &parser, Type) {
   StringRef word;
   SMLoc loc = parser.getCurrentLocation();
@@ -160,42 +213,38 @@ Attribute FormatAttr::parse(AsmParser &parser, Type) {
     return {};
   }
   FormatAttr defaults = FormatAttr::get(parser.getContext(), *storage);
-  Granularity scale = defaults.getScale();
-  Recipe recipe = defaults.getRecipe();
-  Rounding rounding = defaults.getRounding();
-  while (succeeded(parser.parseOptionalComma())) {
-    StringRef key;
-    SMLoc keyLoc = parser.getCurrentLocation();
-    if (parser.parseKeyword(&key) || parser.parseEqual() ||
-        parser.parseKeyword(&word))
+  FormatText text{parser,
+                  defaults.getScale(),
+                  defaults.getRecipe(),
+                  defaults.getRounding(),
+                  defaults.getValue(),
+                  defaults.getHistory(),
+                  defaults.getMargin()};
+  while (succeeded(parser.parseOptionalComma()))
+    if (text.parseProperty())
       return {};
-    auto set = [&](auto parsed, auto &target) {
-      if (parsed)
-        target = *parsed;
-      return parsed.has_value();
-    };
-    bool known = key == "scale"      ? set(symbolizeGranularity(word), scale)
-                 : key == "recipe"   ? set(symbolizeRecipe(word), recipe)
-                 : key == "rounding" ? set(symbolizeRounding(word), rounding)
-                                     : false;
-    if (!known) {
-      parser.emitError(keyLoc)
-          << "unknown format property '" << key << " = " << word << "'";
-      return {};
-    }
-  }
   if (parser.parseGreater())
     return {};
   return parser.getChecked<FormatAttr>(loc, parser.getContext(), *storage,
-                                       scale, recipe, rounding);
+                                       text.scale, text.recipe, text.rounding,
+                                       text.value, text.history, text.margin);
 }
 
 void FormatAttr::print(AsmPrinter &printer) const {
+  FormatAttr defaults = FormatAttr::get(getContext(), getStorage());
   printer << "<" << stringifyStorage(getStorage());
   if (getScale() != Granularity::None)
     printer << ", scale = " << stringifyGranularity(getScale());
   if (getRecipe() != Recipe::None)
     printer << ", recipe = " << stringifyRecipe(getRecipe());
+  if (getValue() != defaults.getValue()) {
+    printer << ", value = ";
+    printer.printFloat(getValue());
+  }
+  if (getHistory() != defaults.getHistory())
+    printer << ", history = " << getHistory();
+  if (getMargin() != defaults.getMargin())
+    printer << ", margin = " << getMargin();
   if (getRounding() != Rounding::Nearest)
     printer << ", rounding = " << stringifyRounding(getRounding());
   printer << ">";
@@ -203,7 +252,9 @@ void FormatAttr::print(AsmPrinter &printer) const {
 
 LogicalResult FormatAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  Storage storage, Granularity scale,
-                                 Recipe recipe, Rounding rounding) {
+                                 Recipe recipe, Rounding rounding,
+                                 APFloat value, int64_t history,
+                                 int64_t margin) {
   bool takesScale = storage != Storage::F32 && storage != Storage::BF16;
   if (takesScale != (scale != Granularity::None))
     return emitError() << "storage " << stringifyStorage(storage)
@@ -213,6 +264,23 @@ LogicalResult FormatAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "storage " << stringifyStorage(storage)
                        << (takesScale ? " needs a recipe" : " takes no recipe")
                        << ", found recipe = " << stringifyRecipe(recipe);
+  if (&value.getSemantics() != &APFloat::IEEEsingle() ||
+      !value.isFiniteNonZero() || value.isNegative() || value.isDenormal())
+    return emitError() << "value must be a positive, normal f32, found "
+                       << value.convertToDouble();
+  if (history < 1 || history > kMaxHistory)
+    return emitError() << "history must be 1 to " << kMaxHistory
+                       << " steps, found " << history;
+  if (margin < -kMaxMargin || margin > kMaxMargin)
+    return emitError() << "margin must be " << -kMaxMargin << " to "
+                       << kMaxMargin << ", found " << margin;
+  if (recipe != Recipe::Fixed && !value.isExactlyValue(1.0))
+    return emitError() << "value belongs to recipe fixed, found recipe = "
+                       << stringifyRecipe(recipe);
+  if (recipe != Recipe::Delayed && (history != kDefaultHistory || margin != 0))
+    return emitError() << "history and margin belong to recipe delayed, found "
+                          "recipe = "
+                       << stringifyRecipe(recipe);
   return success();
 }
 

@@ -158,6 +158,18 @@ LogicalResult ScaledMatmulOp::verify() {
   if (getY().getType().getShape() != ArrayRef(sizes->resultShape))
     return emitOpError() << "result of type " << getY().getType()
                          << " does not fit its operands";
+  // Of a view, the scale fits what is viewed.
+  for (auto [codes, scale] : {std::pair(getLhs(), getLhsInverseScale()),
+                              std::pair(getRhs(), getRhsInverseScale())}) {
+    if (!scale || codes.getDefiningOp<ViewOpInterface>())
+      continue;
+    ArrayRef<int64_t> shape = codes.getType().getShape();
+    auto merged = broadcastShapes(
+        cast<RankedTensorType>(scale.getType()).getShape(), shape);
+    if (!merged || ArrayRef(*merged) != shape)
+      return emitOpError() << "takes an inverse scale that broadcasts to "
+                           << codes.getType() << ", found " << scale.getType();
+  }
   return success();
 }
 

@@ -21,6 +21,14 @@ StringRef mpt::getArgumentName(func::FuncOp func, unsigned index) {
   return name ? name.getValue() : StringRef();
 }
 
+StringRef mpt::getValueName(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument)
+    return getStableName(value.getDefiningOp());
+  auto func = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  return func ? getArgumentName(func, argument.getArgNumber()) : StringRef();
+}
+
 unsigned mpt::addArguments(func::FuncOp func, ArrayRef<NewArgument> arguments) {
   Builder builder(func.getContext());
   unsigned first = func.getNumArguments();
@@ -28,10 +36,12 @@ unsigned mpt::addArguments(func::FuncOp func, ArrayRef<NewArgument> arguments) {
   SmallVector<DictionaryAttr> attrs;
   for (const NewArgument &argument : arguments) {
     types.push_back(argument.type);
-    attrs.push_back(builder.getDictionaryAttr(
-        {builder.getNamedAttr(kNameAttr, builder.getStringAttr(argument.name)),
-         builder.getNamedAttr(
-             kKindAttr, KindAttr::get(func.getContext(), argument.kind))}));
+    NamedAttrList list;
+    list.set(kNameAttr, builder.getStringAttr(argument.name));
+    list.set(kKindAttr, KindAttr::get(func.getContext(), argument.kind));
+    if (argument.init)
+      list.set(kInitAttr, builder.getF64FloatAttr(*argument.init));
+    attrs.push_back(list.getDictionary(func.getContext()));
   }
   SmallVector<unsigned> indices(arguments.size(), first);
   SmallVector<Location> locations(arguments.size(), func.getLoc());

@@ -178,7 +178,7 @@ void Driver::run() {
       named(SubOp::create(builder, loc, norm, norm), "grad_norm");
   Value skip =
       named(CompareOp::create(builder, loc, Predicate::NE, difference, zero),
-            "grad_norm");
+            "skipped");
   Value clip = one;
   if (hyper.maxGradNorm > 0) { // as torch.nn.utils.clip_grad_norm_
     Value padded = AddOp::create(builder, loc, norm,
@@ -195,6 +195,7 @@ void Driver::run() {
   Value newC2 = correction(c2, hyper.beta2, skip);
   addResult(loss, "loss");
   addResult(norm, "grad_norm");
+  addResult(skip, kSkippedName);
   addResult(newC1, "adam.correction1", c1);
   addResult(newC2, "adam.correction2", c2);
   for (auto [i, pair] : llvm::enumerate(trained))

@@ -32,7 +32,12 @@ struct Driver {
   func::FuncOp func;
   const Profile &profile;
   StringRef path;
-  SmallVector<std::pair<MatmulOp, MetricsAttr>> matched;
+  struct Match {
+    MatmulOp product;
+    MetricsAttr metrics;
+    std::optional<std::array<float, 2>> amax;
+  };
+  SmallVector<Match> matched;
   int64_t numRescaled = 0;
 
   LogicalResult checkHash();
@@ -97,13 +102,18 @@ LogicalResult Driver::matchOne(MatmulOp product,
     metrics = precision::rescale(metrics, product.getK());
     ++numRescaled;
   }
-  matched.push_back({product, metrics});
+  matched.push_back({product, metrics, measured.amax});
   return success();
 }
 
 void Driver::attach() {
-  for (auto [product, metrics] : matched)
-    product.setMetricsAttr(metrics);
+  Builder builder(func.getContext());
+  for (Match &match : matched) {
+    match.product.setMetricsAttr(match.metrics);
+    if (match.amax)
+      match.product->setAttr(kAmaxAttr,
+                             builder.getDenseF32ArrayAttr(*match.amax));
+  }
 }
 
 struct AttachMetrics : mpt::impl::AttachMetricsBase<AttachMetrics> {

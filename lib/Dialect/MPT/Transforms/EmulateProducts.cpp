@@ -86,10 +86,7 @@ Value Driver::decoded(Value codes, Value inverseScale, Operation *before) {
     setInsertionPointAfter(builder, codes, inverseScale, before);
     auto decode = DequantizeOp::create(builder, codes.getLoc(), real, codes,
                                        inverseScale);
-    auto arg = dyn_cast<BlockArgument>(codes);
-    StringRef base = arg ? getArgumentName(func, arg.getArgNumber())
-                         : getStableName(codes.getDefiningOp());
-    setStableName(decode, (base + "/decode").str());
+    setStableName(decode, (getValueName(codes) + "/decode").str());
     result = decode.getY();
   }
   return decodedValues[{codes, inverseScale}] = result;

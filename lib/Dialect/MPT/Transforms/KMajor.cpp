@@ -70,13 +70,9 @@ Value Driver::transposed(Value value, bool folded) {
   Value view = TransposeOp::create(builder, loc, typeOf(shape), source,
                                    builder.getDenseI64ArrayAttr(permutation));
   auto copied = CopyOp::create(builder, loc, view.getType(), view);
-  StringRef name;
-  if (Operation *definition = value.getDefiningOp())
-    name = getStableName(definition);
-  else
-    name = getArgumentName(step, cast<BlockArgument>(value).getArgNumber());
-  setStableName(copied,
-                (name + (folded ? "/transposed_rows" : "/transposed")).str());
+  setStableName(copied, (getValueName(value) +
+                         (folded ? "/transposed_rows" : "/transposed"))
+                            .str());
   ++numCopies;
   return copy = copied;
 }

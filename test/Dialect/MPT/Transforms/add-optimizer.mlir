@@ -5,7 +5,7 @@
 // CHECK-LABEL: func.func @step
 // CHECK-SAME: {mpt.kind = #mpt.kind<hyper>, mpt.name = "lr"}
 // CHECK-SAME: {mpt.kind = #mpt.kind<optimizer_state>, mpt.name = "w/m"}
-// CHECK-SAME: tensor<f32> {mpt.name = "grad_norm"}
+// CHECK-SAME: tensor<f32> {mpt.name = "grad_norm"}, tensor<i1> {mpt.name = "skipped"}
 // CHECK-SAME: tensor<2x2xf32> {mpt.alias = 0 : i64, mpt.name = "w"}
 // CHECK: mpt.sqrt %{{.*}} {mpt.name = "grad_norm"}
 // The decay belongs to parameters of rank 2 and more.

@@ -1,7 +1,7 @@
 // The worst point of training per metric, and errors rescaled to this graph's K.
 // RUN: mpt-opt %s --mpt-attach-metrics=profile=%S/Inputs/metrics.json | FileCheck %s
 
-// The candidate with MX scales, which no attribute can say, is left out.
+// The candidates with MX scales, and with a margin of a current scale, which no attribute can say, are left out.
 // CHECK: mpt.matmul
 // CHECK-SAME: metrics = #mpt.metrics<m = 32, n = 16, k = 64, [#mpt.candidate<#mpt.format<f8E4M3FN, scale = per_tensor, recipe = current>, #mpt.format<f8E4M3FN, scale = per_tensor, recipe = current>,
 // The upper end at step 100, the interval there, and the p99 of step 0.
@@ -10,8 +10,10 @@
 // CHECK-SAME: loss_mse = 2.500000e-01 : f64, loss_mse_spread = 0.000000e+00 : f64, loss_mse_step = 100 : i64
 // CHECK-SAME: rel_var = 1.000000e-01 : f64
 // A tenth at worst is 10 dB, a hundredth at best 20.
-// CHECK-SAME: sqnr_db = 1.000000e+01 : f64, sqnr_db_spread = 1.000000e+01 : f64, sqnr_db_step = 0 : i64}>]>
-// CHECK-SAME: mpt.name = "layer"
+// CHECK-SAME: sqnr_db = 1.000000e+01 : f64, sqnr_db_spread = 1.000000e+01 : f64, sqnr_db_step = 0 : i64}>,
+// CHECK-SAME: #mpt.candidate<#mpt.format<f8E5M2, scale = per_tensor, recipe = delayed, history = 16, margin = 1>, #mpt.format<f8E4M3FN, scale = per_tensor, recipe = fixed, value = 5.000000e-01>, {be_median = 5.000000e-01 : f64
+// The largest magnitudes of both operands at any point.
+// CHECK-SAME: mpt.amax = array<f32: 2.000000e+00, 4.000000e+00>, mpt.name = "layer"
 
 // Profiled at K = 128, here 32: errors twice as large, and it says so. The cosine had no value, nor had
 // `persistent` of the second candidate; a probe of all wgrad products tells of the first one.
@@ -24,6 +26,8 @@
 // CHECK-SAME: rescaled = 2.000000e+00 : f64, role_persistent = 2.500000e-01 : f64, role_persistent_spread = 2.500000e-01 : f64, role_persistent_step = 100 : i64
 // CHECK-SAME: #mpt.candidate<#mpt.format<i8, scale = per_row, recipe = current, rounding = stochastic>, #mpt.format<bf16>,
 // CHECK-SAME: cosine = 1.000000e+00 : f64
+// One point lacks the gradient's.
+// CHECK-NOT: mpt.amax
 // CHECK-NOT: persistent
 // CHECK-SAME: rescaled = 2.000000e+00 : f64
 module attributes {mpt.graph_hash = "0123456789abcdef"} {

@@ -38,3 +38,21 @@ func.func @step(%w: tensor<4x4xbf16> {mpt.name = "w"}, %x: tensor<4x4xf32>) -> t
       : (tensor<4x4xf32>, tensor<4x4xbf16>) -> tensor<4x4xf32>
   return %1 : tensor<4x4xf32>
 }
+
+// -----
+
+// Scales per row belong to the tensor that was quantized: decoding happens there, and views follow.
+// CHECK-LABEL: func.func @step
+// CHECK-SAME: %[[X:.*]]: tensor<4x8xf32>, %[[S:.*]]: tensor<4x1xf32>, %[[I:.*]]: tensor<4x1xf32>
+// CHECK: %[[C:.*]] = mpt.quantize_stochastic
+// CHECK-NEXT: %[[D:.*]] = mpt.dequantize %[[C]], %[[I]] {{.*}} : (tensor<4x8xi8>, tensor<4x1xf32>) -> tensor<4x8xf32>
+// CHECK-NEXT: %[[V:.*]] = mpt.reshape %[[D]] : (tensor<4x8xf32>) -> tensor<2x2x8xf32>
+// CHECK-NEXT: mpt.matmul %[[V]], %[[V]]
+func.func @step(%x: tensor<4x8xf32>, %s: tensor<4x1xf32>, %i: tensor<4x1xf32>, %n: tensor<i64>) -> tensor<2x2x2xf32> {
+  %c = mpt.quantize_stochastic %x, %n, %n, %n, %s {mpt.name = "x/cast.i8"}
+      : (tensor<4x8xf32>, tensor<i64>, tensor<i64>, tensor<i64>, tensor<4x1xf32>) -> tensor<4x8xi8>
+  %v = mpt.reshape %c : (tensor<4x8xi8>) -> tensor<2x2x8xi8>
+  %0 = mpt.scaled_matmul %v, %v, %i, %i {operandSegmentSizes = array<i32: 1, 1, 1, 1>, transpose_rhs}
+      : (tensor<2x2x8xi8>, tensor<2x2x8xi8>, tensor<4x1xf32>, tensor<4x1xf32>) -> tensor<2x2x2xf32>
+  return %0 : tensor<2x2x2xf32>
+}

@@ -32,10 +32,13 @@ def MPT_CastOp : MPT_Op<"cast", [SameOperandsAndResultShape,
 def MPT_ScaleOp : MPT_ElementwiseOp<"scale"> {
   let summary = "scale and inverse scale from an amax";
   let description = [{
-    scale = MAX(storage) / amax, 1 where amax is 0 or not finite, clamped to
-    finite f32; the inverse travels with the data.
+    scale = MAX(storage) / 2^margin / amax, clamped to finite f32; `previous`
+    where amax is 0 or not finite, 1 without one. The inverse travels with the
+    data.
   }];
-  let arguments = (ins MPT_F32Tensor:$amax, TypeAttr:$storage);
+  let arguments = (ins MPT_F32Tensor:$amax, Optional<MPT_F32Tensor>:$previous,
+                       TypeAttr:$storage,
+                       DefaultValuedAttr<I64Attr, "0">:$margin);
   let results = (outs MPT_F32Result:$scale, MPT_F32Result:$inverse);
   let hasVerifier = 1;
   let extraClassDefinition = compatibleDefinition # [{
@@ -51,15 +54,51 @@ def MPT_ScaleOp : MPT_ElementwiseOp<"scale"> {
 def MPT_QuantizeOp : MPT_Op<"quantize",
     [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface>]> {
   let summary = "codes of x * scale in the result's element type";
-  let arguments = (ins MPT_F32Tensor:$x, Optional<MPT_F32Scalar>:$scale);
+  let description = [{
+    To nearest even. The scale broadcasts to x: one for the tensor ([]), per row
+    ([..., M, 1]) or per column ([..., 1, N]).
+  }];
+  let arguments = (ins MPT_F32Tensor:$x, Optional<MPT_F32Tensor>:$scale);
   let results = (outs MPT_StorageTensor:$y);
+  let hasVerifier = 1;
+}
+
+def MPT_QuantizeStochasticOp : MPT_Op<"quantize_stochastic",
+    [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface, ["isCheap"]>]> {
+  let summary = "codes of x * scale, rounded up or down at random";
+  let description = [{
+    As `mpt.quantize`, but up with the probability that keeps the mean. The
+    random bits are Philox words: key = seed, counter = (element/4 low, high,
+    id, step), element = row-major index in x. `id` is the hash of the value's
+    and the format's name, and an operand, so that kernels of all layers can be
+    shared.
+  }];
+  let arguments = (ins MPT_F32Tensor:$x, MPT_I64Scalar:$seed,
+                       MPT_I64Scalar:$step, MPT_I64Scalar:$id,
+                       Optional<MPT_F32Tensor>:$scale);
+  let results = (outs MPT_StorageTensor:$y);
+  let hasVerifier = 1;
+}
+
+def MPT_SentinelsOp : MPT_Op<"sentinels",
+    [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface>]> {
+  let summary = "where rounding to codes lost a value: 1 or 0 per element";
+  let description = [{
+    saturated: x is finite, and x * scale rounds to more than the storage holds;
+    flushed: x is finite and not 0, and its code is that of 0; non_finite: x is
+    infinite or NaN. Sums of them are a tensor's counts.
+  }];
+  let arguments = (ins MPT_F32Tensor:$x, MPT_StorageTensor:$codes,
+                       Optional<MPT_F32Tensor>:$scale);
+  let results = (outs MPT_F32Result:$saturated, MPT_F32Result:$flushed,
+                      MPT_F32Result:$non_finite);
   let hasVerifier = 1;
 }
 
 def MPT_DequantizeOp : MPT_Op<"dequantize",
     [DeclareOpInterfaceMethods<MPT_ScalarBodyOpInterface>]> {
   let summary = "real values of codes: decode(code) * inverse scale";
-  let arguments = (ins MPT_StorageTensor:$x, Optional<MPT_F32Scalar>:$inverse_scale);
+  let arguments = (ins MPT_StorageTensor:$x, Optional<MPT_F32Tensor>:$inverse_scale);
   let results = (outs MPT_F32Result:$y);
   let hasVerifier = 1;
 }

@@ -27,11 +27,12 @@ def MPT_Dialect : Dialect {
 
     Discardable attributes: `mpt.name` (stable name of an op, a function
     argument or a result), `mpt.kind` (what a function argument is),
-    `mpt.alias` (a result updates that argument in place), `mpt.range` (half
+    `mpt.alias` (a result updates that argument in place), `mpt.init` (what
+    every element of a scale state starts as, default 1), `mpt.range` (half
     open range that an integer input must stay in), `mpt.ignore_index`,
-    `mpt.init` (what every element of a scale state starts as, default 1),
-    `mpt.graph_hash` (on the module: which forward graph this is, as 16 hex
-    digits).
+    `mpt.amax` (on a product: the largest magnitudes of lhs and rhs in its
+    profile; on a cast: that of its operand), `mpt.graph_hash` (on the module:
+    which forward graph this is, as 16 hex digits).
   }];
   let dependentDialects = ["::mlir::func::FuncDialect"];
   let useDefaultAttributePrinterParser = 1;
@@ -116,23 +117,38 @@ def MPT_FormatAttr : MPT_Attr<"Format", "format",
     encoding it says that the tensor's numbers are those that the format can
     hold. BF16 and F32 take no scale; FP8 and INT8 need one.
 
+    `per_row` and `per_column` are those of the tensor that is cast: all
+    elements of a row (last axis), or of a column, share a scale. `value` is the
+    scale of the recipe `fixed`. A delayed scale is that of the largest amax of
+    the last `history` steps, divided by 2^`margin`.
+
         #mpt.format<bf16>
         #mpt.format<f8E4M3FN, scale = per_tensor, recipe = current>
-        #mpt.format<f8E5M2, scale = per_tensor, recipe = delayed, rounding = stochastic>
+        #mpt.format<f8E4M3FN, scale = per_tensor, recipe = fixed, value = 1.600000e+01>
+        #mpt.format<f8E5M2, scale = per_tensor, recipe = delayed, history = 16, margin = 1, rounding = stochastic>
   }];
   let parameters = (ins EnumParameter<MPT_Storage>:$storage,
                         EnumParameter<MPT_Granularity>:$scale,
                         EnumParameter<MPT_Recipe>:$recipe,
-                        EnumParameter<MPT_Rounding>:$rounding);
+                        EnumParameter<MPT_Rounding>:$rounding,
+                        APFloatParameter<"scale of the recipe fixed">:$value,
+                        "int64_t":$history, "int64_t":$margin);
   let builders = [AttrBuilder<(ins "Storage":$storage), [{
     bool scaled = storage != Storage::F32 && storage != Storage::BF16;
-    return $_get($_ctxt, storage,
-                 scaled ? Granularity::PerTensor : Granularity::None,
-                 scaled ? Recipe::Current : Recipe::None, Rounding::Nearest);
+    return get($_ctxt, storage,
+               scaled ? Granularity::PerTensor : Granularity::None,
+               scaled ? Recipe::Current : Recipe::None, Rounding::Nearest);
+  }]>, AttrBuilder<(ins "Storage":$storage, "Granularity":$scale,
+                        "Recipe":$recipe, "Rounding":$rounding), [{
+    return $_get($_ctxt, storage, scale, recipe, rounding,
+                 ::llvm::APFloat(1.0f), kDefaultHistory, int64_t(0));
   }]>];
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
+    static constexpr int64_t kDefaultHistory = 1024;
+    /// Longest history, and margins from its negative to itself.
+    static constexpr int64_t kMaxHistory = 65536, kMaxMargin = 60;
     /// Whether values are multiplied by a scale before they are rounded.
     bool isScaled() const { return getScale() != Granularity::None; }
     /// Bytes of one stored element.

@@ -35,9 +35,10 @@ namespace mpt {
 inline constexpr llvm::StringLiteral kNameAttr = "mpt.name";
 inline constexpr llvm::StringLiteral kKindAttr = "mpt.kind";
 inline constexpr llvm::StringLiteral kAliasAttr = "mpt.alias";
+inline constexpr llvm::StringLiteral kInitAttr = "mpt.init";
+inline constexpr llvm::StringLiteral kAmaxAttr = "mpt.amax";
 inline constexpr llvm::StringLiteral kRangeAttr = "mpt.range";
 inline constexpr llvm::StringLiteral kIgnoreIndexAttr = "mpt.ignore_index";
-inline constexpr llvm::StringLiteral kInitAttr = "mpt.init";
 inline constexpr llvm::StringLiteral kGraphHashAttr = "mpt.graph_hash";
 
 /// The op's `mpt.name`, or its op name where it has none.
@@ -51,6 +52,11 @@ mlir::RankedTensorType withoutEncoding(mlir::Type type);
 /// The format in `type`'s encoding, or null.
 class FormatAttr;
 FormatAttr getFormat(mlir::Type type);
+/// The element type that codes are stored in.
+mlir::Type getStorageType(mlir::MLIRContext *context, Storage storage);
+/// The largest finite value of an element type that codes are stored in, times
+/// 2^-margin.
+float getStorageMax(mlir::Type storage, int64_t margin = 0);
 
 /// NumPy broadcast of shapes; nullopt if they do not fit.
 std::optional<llvm::SmallVector<int64_t>>

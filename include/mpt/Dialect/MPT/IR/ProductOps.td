@@ -38,10 +38,12 @@ def MPT_ScaledMatmulOp : MPT_Op<"scaled_matmul",
   let description = [{
     As `mpt.matmul`, on storage tensors: the real operand is
     decode(code) * inverse scale. Operands without inverse scale have scale 1.
+    An inverse scale that is no scalar (one per row or column) has the shape that
+    belongs to the codes' definition, behind any views.
   }];
   let arguments = (ins MPT_StorageTensor:$lhs, MPT_StorageTensor:$rhs,
-                       Optional<MPT_F32Scalar>:$lhs_inverse_scale,
-                       Optional<MPT_F32Scalar>:$rhs_inverse_scale,
+                       Optional<MPT_F32Tensor>:$lhs_inverse_scale,
+                       Optional<MPT_F32Tensor>:$rhs_inverse_scale,
                        UnitAttr:$transpose_lhs, UnitAttr:$transpose_rhs,
                        UnitAttr:$fold_batch, OptionalAttr<MPT_RoleAttr>:$role);
   let results = (outs MPT_F32Result:$y);

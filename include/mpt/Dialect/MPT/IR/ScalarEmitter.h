@@ -52,10 +52,20 @@ public:
                              float keepProbability) = 0;
   /// Code of the f32 value x in a storage type, of that type.
   virtual Scalar encode(Scalar x, mlir::Type storage) = 0;
+  /// The same, rounded stochastically: the bits are those of this element (the
+  /// row-major index of the op's iteration space names it) in the stream of
+  /// seed, step and id, which are i64 (include/mpt/Numerics/Philox.h).
+  virtual Scalar encodeStochastic(Scalar x, mlir::Type storage, Scalar seed,
+                                  Scalar step, Scalar id) = 0;
   /// f32 value of a stored code.
   virtual Scalar decode(Scalar code) = 0;
-  /// Scale for an amax (include/mpt/Numerics/Formats.h, computeScale).
-  virtual Scalar scaleOf(Scalar amax, mlir::Type storage) = 0;
+  /// Scale for an amax, over 2^margin (include/mpt/Numerics/Formats.h,
+  /// computeScale).
+  virtual Scalar scaleOf(Scalar amax, mlir::Type storage, int64_t margin) = 0;
+  /// The same, or `otherwise` where the amax is 0 or not finite
+  /// (include/mpt/Numerics/Scales.h, scaleOr).
+  virtual Scalar scaleOr(Scalar amax, mlir::Type storage, int64_t margin,
+                         Scalar otherwise) = 0;
 };
 
 } // namespace mpt

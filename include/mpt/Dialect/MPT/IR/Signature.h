@@ -15,15 +15,23 @@
 
 namespace mpt {
 
+/// The step's result (i1) that is true if the step changed no state: the one
+/// flag that masks all updates.
+inline constexpr llvm::StringLiteral kSkippedName = "skipped";
+
 /// The kind of argument `index`, if it has one.
 std::optional<Kind> getArgumentKind(mlir::func::FuncOp func, unsigned index);
 /// The `mpt.name` of argument `index`, or "".
 llvm::StringRef getArgumentName(mlir::func::FuncOp func, unsigned index);
+/// The stable name of what makes `value`: an op, or an argument of a function.
+llvm::StringRef getValueName(mlir::Value value);
 /// An argument to be added.
 struct NewArgument {
   mlir::Type type;
   std::string name;
   Kind kind;
+  /// What all its elements start from, if it is state that is in no file.
+  std::optional<double> init = std::nullopt;
 };
 /// Appends arguments, all at once: each insertion rebuilds the signature.
 /// Returns the index of the first.

@@ -28,9 +28,9 @@ def AddOptimizer : Pass<"mpt-add-optimizer", "::mlir::ModuleOp"> {
     Expects `@gradient` as `--mpt-differentiate` leaves it. Afterwards the
     function is `@step`: it takes the moments (`optimizer_state`) and `lr`
     (`hyper`) besides, clips the gradients by their global norm, and returns
-    loss, gradient norm and the updated state, each result aliased to its
-    argument. Parameters of rank 1 or less take no weight decay. A non-finite
-    gradient norm leaves all state as it was.
+    loss, gradient norm, `skipped` and the updated state, each result aliased to
+    its argument. Parameters of rank 1 or less take no weight decay. A non-finite
+    gradient norm sets `skipped`, which leaves all state as it was.
   }];
   let options = [
     Option<"beta1", "beta1", "double", "0.9", "decay of the first moment">,
@@ -132,16 +132,35 @@ def MaterializeFormats : Pass<"mpt-materialize-formats", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mpt::MPTDialect"];
   let description = [{
     Expects `@step` as `--assign-precision` leaves it. Every cast becomes
-    `mpt.quantize` to its storage type; FP8 and INT8 with the recipe `current`
-    take a scale from the tensor's amax, which is computed once per tensor
-    whatever it is cast to. Products that read casts become `mpt.scaled_matmul`,
-    views are rebuilt on the storage types, and any other reader gets
-    `mpt.dequantize`. Afterwards no type has an encoding. (Recipes with state,
-    delayed and fixed, get their scale from an argument at the same place.)
+    `mpt.quantize` (`mpt.quantize_stochastic`) to its storage type. Its scale is
+    that of the tensor's amax (`current`), a constant (`fixed`), or an argument of
+    the kind `scale_state` (`delayed`), which a ring of the last amaxes updates at
+    the end of the step. The amax is computed once per tensor, whatever it is cast
+    to. Products that read casts become `mpt.scaled_matmul`, views are rebuilt on
+    the storage types, and any other reader gets `mpt.dequantize`. Afterwards no
+    type has an encoding.
+
+    Casts saturate, so an infinity could go unseen: the step's result `skipped`,
+    and with it the mask of all updates, becomes true where a tensor that is cast
+    with a scale holds an infinity or a NaN. Delayed scales start from
+    `mpt.amax`, which `--mpt-attach-metrics` puts on the products.
+
+        %c = mpt.cast %x : ... -> tensor<4x4xf32, #mpt.format<f8E5M2, recipe = delayed>>
+
+    becomes
+
+        %inverse = mpt.div %one, %x_scale
+        %c = mpt.quantize %x, %x_scale : ... -> tensor<4x4xf8E5M2>
   }];
+  let options = [
+    Option<"sentinels", "sentinels", "bool", "false",
+           "return counts of what each scaled cast loses: saturated, flushed and "
+           "non-finite elements">
+  ];
   let statistics = [
     Statistic<"numCodes", "codes", "tensors that are quantized">,
-    Statistic<"numScales", "scales", "scales that are computed">
+    Statistic<"numScales", "scales", "scales that are computed">,
+    Statistic<"numDelayed", "delayed", "scales that are kept between steps">
   ];
 }
 
