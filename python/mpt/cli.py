@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mpt import __version__, stages
+from mpt import __version__, cli_explain, stages
 from mpt.console import console, fail
 from mpt.files import staged
 
@@ -347,6 +347,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_metrics_commands(command)
     add_training_commands(command)
     add_preparation_commands(command)
+    cli_explain.add_commands(command, positive)
     return parser
 
 

@@ -21,7 +21,8 @@ def write_tool(directory, name, script):
 def test_help_lists_the_stages(mptc):
     done = mptc("--help")
     assert done.returncode == 0
-    for name in ("import", "differentiate", "assign", "build", "train", "export-weights", "export", "data", "profile", "demo"):
+    names = "import differentiate assign build train export-weights export data profile demo explain diff what-if report verify"
+    for name in names.split():
         assert name in done.stdout
 
 
