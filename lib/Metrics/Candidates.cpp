@@ -12,6 +12,7 @@
 
 #include <charconv>
 #include <cstdio>
+#include <set>
 #include <tuple>
 
 namespace mpt::metrics {
@@ -121,26 +122,37 @@ T parseNumber(std::string_view value, std::string_view format) {
   return number;
 }
 
-/// Adds one option, such as "per_vector" or "delayed=16".
-void parseOption(std::string_view option, std::string_view text,
-                 OperandFormat &format) {
+constexpr std::pair<const char *, Granularity> kScales[] = {
+    {"per_tensor", Granularity::PerTensor},
+    {"per_vector", Granularity::PerVector},
+    {"block128", Granularity::Block128},
+    {"mx", Granularity::Mx}};
+
+/// What an option says something about; a format has one of each kind.
+enum class OptionKind { Scale, Rounding, Recipe, Margin };
+
+/// Adds one option, such as "per_vector" or "delayed=16", and returns its kind.
+OptionKind parseOption(std::string_view option, std::string_view text,
+                       OperandFormat &format) {
   size_t equals = option.find('=');
   std::string_view name = option.substr(0, equals), value;
   if (equals != std::string_view::npos)
     value = option.substr(equals + 1);
-  if (option == "per_tensor") {
-    format.scale = Granularity::PerTensor;
-  } else if (option == "per_vector") {
-    format.scale = Granularity::PerVector;
-  } else if (option == "block128") {
-    format.scale = Granularity::Block128;
-  } else if (option == "mx") {
-    format.scale = Granularity::Mx;
-  } else if (option == "nearest") {
-    format.rounding = Rounding::Nearest;
-  } else if (option == "stochastic") {
-    format.rounding = Rounding::Stochastic;
-  } else if (option == "current") {
+  for (auto [word, scale] : kScales)
+    if (option == word) {
+      format.scale = scale;
+      return OptionKind::Scale;
+    }
+  if (option == "nearest" || option == "stochastic") {
+    format.rounding =
+        option == "nearest" ? Rounding::Nearest : Rounding::Stochastic;
+    return OptionKind::Rounding;
+  }
+  if (name == "margin") {
+    format.margin = parseNumber<int>(value, text);
+    return OptionKind::Margin;
+  }
+  if (option == "current") {
     format.recipe = Recipe::Current;
   } else if (name == "delayed") {
     format.recipe = Recipe::Delayed;
@@ -148,13 +160,12 @@ void parseOption(std::string_view option, std::string_view text,
   } else if (name == "fixed") {
     format.recipe = Recipe::Fixed;
     format.fixedScale = parseNumber<float>(value, text);
-  } else if (name == "margin") {
-    format.margin = parseNumber<int>(value, text);
   } else {
     rt::fail(MPT_ERROR_ARGUMENT, "candidates: '", text, "': option '", option,
              "' is none of per_tensor, per_vector, block128, mx, nearest, "
              "stochastic, current, delayed=, fixed=, margin=");
   }
+  return OptionKind::Recipe;
 }
 
 OperandFormat parseFormat(std::string_view text) {
@@ -174,8 +185,13 @@ OperandFormat parseFormat(std::string_view text) {
       rt::fail(MPT_ERROR_ARGUMENT, "candidates: '", text,
                "' does not end in ']'");
     options.remove_suffix(1);
-    for (bool more = true; more;)
-      parseOption(takeItem(options, ',', more), text, format);
+    std::set<OptionKind> kinds;
+    for (bool more = true; more;) {
+      std::string_view option = takeItem(options, ',', more);
+      if (!kinds.insert(parseOption(option, text, format)).second)
+        rt::fail(MPT_ERROR_ARGUMENT, "candidates: '", text, "': option '",
+                 option, "' comes after another one of its kind");
+    }
   }
   checkFormat(format);
   return format;
@@ -196,6 +212,10 @@ std::vector<Candidate> parseCandidates(std::string_view text,
     Candidate candidate{parseFormat(first), parseFormat(second)};
     if (gradient == GradientSide::Lhs)
       std::swap(candidate.lhs, candidate.rhs);
+    for (const Candidate &other : result)
+      if (other.lhs == candidate.lhs && other.rhs == candidate.rhs)
+        rt::fail(MPT_ERROR_ARGUMENT, "candidates: '", item,
+                 "' is listed twice");
     result.push_back(candidate);
   }
   return result;

@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace mpt::metrics {
@@ -549,6 +550,10 @@ std::string metricsText(const StepModel &model, const ProfileData &data,
 }
 
 void writeMetricsFile(const std::string &path, const std::string &text) {
+  struct stat found;
+  if (::stat(path.c_str(), &found) == 0 && !S_ISREG(found.st_mode))
+    rt::fail(MPT_ERROR_IO, "cannot write '", path,
+             "': it is there, and is not a regular file");
   std::string temporary = path + "." + std::to_string(::getpid()) + ".tmp";
   writeFile(temporary, text);
   if (::rename(temporary.c_str(), path.c_str()) != 0) {

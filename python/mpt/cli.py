@@ -77,7 +77,7 @@ def run_profile(args: argparse.Namespace) -> None:
     size = (0, 0) if args.exact else (args.rows, args.columns)
     sampling = Sampling(*size, args.seed, args.candidates)
     schedule = Schedule(args.lr, args.warmup)
-    probes = Probes(args.probes, args.probe_candidates) if args.probe_candidates else Probes(args.probes)
+    probes = Probes(args.probes, args.probe_candidates) if args.probe_candidates is not None else Probes(args.probes)
     plan = Plan(args.batches, args.at_steps, schedule, sampling, args.seed, args.nonfinite == "stop", probes)
     with opened(args.source, args.output, args.threads) as package:
         if args.weights:

@@ -15,16 +15,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-@contextlib.contextmanager
-def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path of the same name to write to; on success move it, and what lies beside it.
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Raise OSError unless a file `path` can be written beside and then renamed to it.
 
-    Files and directories of the same names are replaced. Raises FileNotFoundError if the
-    directory of `path` does not exist, or if the stage did not write its output.
+    So that a long stage does not fail at its end. A device or a pipe is refused, since a rename
+    would put a file in its place.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: directory {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: directory {path.parent} is not writable")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(f"{path}: is a device or a pipe, expected a file or nothing there")
+
+
+@contextlib.contextmanager
+def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path of the same name to write to; on success move it, and what lies beside it.
+
+    Files and directories of the same names are replaced. Raises OSError as check_output does,
+    and FileNotFoundError if the stage did not write its output.
+    """
+    path = Path(path)
+    check_output(path)
     staging = path.parent / f".{path.name}.{os.getpid()}.tmp"
     staging.mkdir()
     try:

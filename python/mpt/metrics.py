@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from mpt.metrics_check import check_file
+
 FORMAT, VERSION = "mpt-metrics", 2
 SHORT = {"f32": "F32", "bf16": "BF16", "f8E4M3FN": "E4M3", "f8E5M2": "E5M2", "i8": "INT8"}
 SCALES = {"per_row": "per vector", "per_column": "per vector", "block128": "128x128", "mx": "MX"}
@@ -335,7 +337,7 @@ def load(path: str | os.PathLike[str]) -> Metrics:
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSON, UTF-8, and numbers of too many digits
         raise MetricsError(f"{path}: not a metrics file: {error}") from error
     found = found if isinstance(found, dict) else {}
     if found.get("format") != FORMAT:
@@ -344,10 +346,9 @@ def load(path: str | os.PathLike[str]) -> Metrics:
         hint = "; profile again" if found.get("version") == 1 else ""
         raise MetricsError(f"{path}: version is {found.get('version')!r}, expected {VERSION}{hint}")
     try:
+        check_file(found)
         return _read(found)
-    except KeyError as error:
-        raise MetricsError(f"{path}: damaged: {error} is missing") from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise MetricsError(f"{path}: damaged: {error}") from error
 
 

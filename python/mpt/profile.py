@@ -29,12 +29,14 @@ from safetensors import SafetensorError, safe_open
 
 from mpt import _runtime
 from mpt.console import bar, errors
+from mpt.files import check_output
 from mpt.metrics import layer_of
 from mpt.runtime import Error, Package, _numpy_dtype
 from mpt.train import Schedule
 
 # In units of a plain step, for the bar's time left: a measured batch, and a probe.
 MEASURED_COST, PROBE_COST = 5, 1.5
+MOST_STEPS = 2**32 - 1  # the counter of random words has so many
 ROLES = ("fprop", "dgrad", "wgrad")
 # The second format is the gradient's; without a gradient operand, both operands take the first.
 PROBE_CANDIDATES = "i8*i8,i8*i8[stochastic],f8E4M3FN*f8E4M3FN,f8E4M3FN*f8E5M2"
@@ -116,6 +118,8 @@ class Probes:
         if self.by == "none":
             return None
         products = [launch for launch in package.launch_times() if launch["op"] == "product"]
+        if ";" in self.candidates:
+            raise Error(f"probe candidates '{self.candidates}': expected a list with commas, found ';'")
         groups = [role for role in ROLES if any(product["role"] == role for product in products)] + ["whole"]
         if self.by == "layer":
             found = {(layer_of(product["name"]), product["role"]) for product in products}
@@ -203,8 +207,8 @@ class Data:
 def load_data(path: str | os.PathLike[str], package: Package) -> Data:
     """Read every input and label of `package` from a safetensors file of [N, *shape] tensors.
 
-    Raises Error naming the tensor that is missing or is not what the package takes. Values
-    are checked by the package, before each step.
+    Raises Error naming the tensor that is missing or is not what the package takes, or the batch
+    with a value that it refuses: not after hours of training on those before.
     """
     if not Path(path).is_file():
         raise Error(f"{path}: no such batches file")
@@ -217,7 +221,13 @@ def load_data(path: str | os.PathLike[str], package: Package) -> Data:
                 if entry["name"] not in names:
                     found = ", ".join(names) or "no tensor"
                     raise Error(f"{path}: lacks {entry['kind']} '{entry['name']}' of the package, has {found}")
-                tensors[entry["name"]] = file.get_tensor(entry["name"])
+                try:
+                    tensors[entry["name"]] = file.get_tensor(entry["name"])
+                except TypeError as error:  # a dtype that NumPy does not have
+                    found, dtype = file.get_slice(entry["name"]).get_dtype(), _numpy_dtype(entry["dtype"])
+                    raise Error(
+                        f"{path}: {entry['kind']} '{entry['name']}' is {found}, the package takes {dtype}"
+                    ) from error
     except SafetensorError as error:
         raise Error(f"{path}: not a safetensors file: {error}") from error
     if not tensors:
@@ -229,6 +239,8 @@ def load_data(path: str | os.PathLike[str], package: Package) -> Data:
         raise Error(f"{path}: numbers of batches differ: {counts}")
     if not all(counts.values()):
         raise Error(f"{path}: holds no batches")
+    for entry in wanted:
+        _check_values(tensors[entry["name"]], entry, path)
     return Data(tensors)
 
 
@@ -239,6 +251,26 @@ def _check_tensor(values: np.ndarray, entry: Mapping[str, Any], path: str | os.P
         raise Error(
             f"{path}: {entry['kind']} '{entry['name']}' is {values.dtype} {list(values.shape)}, "
             f"the package takes {dtype} [{expected}]"
+        )
+
+
+def _check_values(values: np.ndarray, entry: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """What the package refuses before a step, for all batches at once."""
+    if "range" in entry:
+        low, high = entry["range"]
+        bad, expected = (values < low) | (values >= high), f"at least {low} and below {high}"
+        if "ignore_index" in entry:
+            bad &= values != entry["ignore_index"]
+            expected += f" or ignore_index {entry['ignore_index']}"
+    elif values.dtype == np.float32:
+        bad, expected = ~np.isfinite(values), "finite values"
+    else:
+        return
+    if bad.any():
+        first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        raise Error(
+            f"{path}: {entry['kind']} '{entry['name']}' has the value {values[first]} at {list(first[1:])} "
+            f"of batch {first[0]}, expected {expected} ({int(bad.sum())} of {bad.size} values are not)"
         )
 
 
@@ -254,12 +286,22 @@ class Plan:
     stop_on_nonfinite: bool = True
     probes: Probes = Probes()
 
-    def check(self, first: int) -> None:
-        """Raise Error unless the points follow one another from step `first` on."""
+    def check(self, first: int, available: int) -> None:
+        """Raise Error unless the points follow one another from step `first` on.
+
+        A point's batches have to be different ones of the `available`: the noise of the gradient
+        is what differs between them. Training between the points starts over at the end.
+        """
         if self.batches < 1:
             raise Error(f"batches is {self.batches}, expected at least 1")
+        if self.batches > available:
+            raise Error(f"batches is {self.batches}, expected at most the {available} of the data")
+        if not 0 <= self.seed < 2**63:
+            raise Error(f"seed is {self.seed}, expected at least 0 and below 2^63")
         if not self.at_steps:
             raise Error("no step to profile at")
+        if self.at_steps[-1] > MOST_STEPS:
+            raise Error(f"point at step {self.at_steps[-1]}: expected at most {MOST_STEPS}")
         if self.at_steps[0] < first:
             raise Error(f"point at step {self.at_steps[0]}: expected at least {first} (training is at step {first})")
         for before, step in zip(self.at_steps, self.at_steps[1:]):
@@ -285,9 +327,10 @@ def profile(package: Package, batches: Data, out: str | os.PathLike[str], plan: 
     KeyboardInterrupt. A failure leaves no file.
     """
     first = package.step_number
-    plan.check(first)
-    if not Path(out).parent.is_dir():
-        raise Error(f"{out}: directory {Path(out).parent} does not exist")
+    plan.check(first, len(batches))
+    check_output(out)
+    if Path(out).is_dir():
+        raise Error(f"{out}: is a directory, expected a file or nothing there")
     done = 0
     options = (plan.sampling, plan.stop_on_nonfinite, plan.batches, plan.probes)
     with Profiler(package, *options) as profiler, bar(time_left=True) as display:
@@ -338,8 +381,7 @@ def opened(path: str | os.PathLike[str], beside: str | os.PathLike[str], threads
         raise Error(f"{source}: no such package or graph")
     function = _function_of(source)
     beside = Path(beside)
-    if not beside.parent.is_dir():
-        raise Error(f"{beside}: directory {beside.parent} does not exist")
+    check_output(beside)
     staging = beside.parent / f".{beside.name}.{os.getpid()}.package"
     staging.mkdir()
     try:
@@ -348,10 +390,21 @@ def opened(path: str | os.PathLike[str], beside: str | os.PathLike[str], threads
             step = staging / "step.mlir"
             stages.differentiate(source, step)
         stages.build(step, staging / "package", "cpu")
-        with Package(str(staging / "package"), threads=threads) as package:
+        with _open_built(staging / "package", source, threads) as package:
             yield package
     finally:
         shutil.rmtree(staging)
+
+
+def _open_built(directory: Path, source: Path, threads: int) -> Package:
+    """The package that was built of `source`; a message about weights names the source's."""
+    try:
+        return Package(str(directory), threads=threads)
+    except Error as error:
+        weights = source.with_suffix(".safetensors")
+        if not weights.is_file():
+            raise Error(f"{source}: its weights are not beside it, expected {weights}") from error
+        raise Error(str(error).replace(str(directory / "init.safetensors"), str(weights))) from error
 
 
 def _function_of(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -31,6 +32,12 @@ class Schedule:
 
     peak: float
     warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.peak) and self.peak >= 0):
+            raise ValueError(f"learning rate is {self.peak}, expected a finite number of at least 0")
+        if self.warmup < 0:
+            raise ValueError(f"warm-up is {self.warmup} steps, expected at least 0")
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ..."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -137,6 +138,13 @@ def broken(change):
     return content
 
 
+def median(content, value):
+    """Put a median backward error into the first row."""
+    row = list(content["products"][0]["points"][0]["values"][0])
+    row[0] = value
+    content["products"][0]["points"][0]["values"][0] = row
+
+
 @pytest.mark.parametrize(
     "content,why",
     [
@@ -145,10 +153,25 @@ def broken(change):
         ("[]", "format is None"),
         ({"format": "mpt-metrics", "version": 1}, "version is 1, expected 2; profile again"),
         ({"format": "mpt-metrics", "version": 3}, "version is 3, expected 2$"),
-        ({"format": "mpt-metrics", "version": 2}, "damaged: 'points' is missing"),
-        (broken(lambda f: f["products"][0].update(lhs=9)), "damaged: list index out of range"),
-        (broken(lambda f: f["products"][0]["points"].pop()), "damaged: zip"),
-        (broken(lambda f: f["products"][0]["points"][0]["values"][0].pop()), "damaged: zip"),
+        ({"format": "mpt-metrics", "version": 2}, "damaged: file: 'graph_hash' is missing"),
+        (broken(lambda f: f["products"][0].update(lhs=9)), r"products\[0\].lhs: expected an integer from 0 to 2, found 9"),
+        (broken(lambda f: f["products"][0].update(lhs=-1)), r"lhs: expected an integer from 0 to 2, found -1"),
+        (broken(lambda f: f["products"][0].update(worst=2)), r"worst: expected an integer from 0 to 1, found 2"),
+        (broken(lambda f: f["products"][0].update(m=True)), r"m: expected an integer of at least 1, found true"),
+        (broken(lambda f: f["products"][0]["points"].pop()), r"points: expected an array of 2, found an array of 1"),
+        (broken(lambda f: f["products"][0]["points"][0]["values"][0].pop()), "expected an array of 4, found an array of 3"),
+        (broken(lambda f: median(f, "x")), "be_median: expected a finite number of at least 0 or null, found 'x'"),
+        (broken(lambda f: median(f, math.nan)), "be_median: expected a finite .* found nan"),
+        (broken(lambda f: median(f, math.inf)), "be_median: expected a finite .* found inf"),
+        (broken(lambda f: median(f, -1)), "be_median: expected .* found -1"),
+        (broken(lambda f: median(f, [1, 2, 3])), r"be_median: expected \[mean, std, low, high\], found an array of 3"),
+        (broken(lambda f: f["formats"][0].update(storage=[])), "storage: expected one of f32, .* found an array of 0"),
+        (broken(lambda f: f["candidates"][0].append(0)), r"candidates\[0\]: expected an array of 2"),
+        (broken(lambda f: f["products"].append(f["products"][0])), "products: expected every name once"),
+        (broken(lambda f: f["products"].clear()), "products: expected at least one entry"),
+        (broken(lambda f: f["points"].reverse()), "points: expected ascending steps"),
+        (broken(lambda f: f["tensors"][0]["points"][0].update(zeros=2)), "zeros: expected a finite number from 0 to 1"),
+        ('{"format": ' + "1" * 5000 + "}", "not a metrics file"),
         (broken(lambda f: f["formats"][0].update(colour="red")), "damaged: .*colour"),
         (broken(lambda f: f.update(tensors=3)), "damaged: "),
     ],
@@ -156,6 +179,35 @@ def broken(change):
 def test_damaged_files(written, content, why):
     with pytest.raises(MetricsError, match=why):
         metrics.load(written(content))
+
+
+def test_any_damage_is_an_error_or_does_no_harm(written):
+    """Every place of a file, with something else in it: what loads can be shown and compared."""
+
+    def places(part, path=()):
+        keys = part if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ()
+        for key in keys:
+            yield (*path, key)
+            yield from places(part[key], (*path, key))
+
+    loaded = refused = 0
+    for path in places(file_of()):
+        for value in (None, "x", -1, 10**30, math.nan, [], {}):
+            content = copy.deepcopy(file_of())
+            part = content
+            for key in path[:-1]:
+                part = part[key]
+            part[path[-1]] = value
+            try:
+                found = metrics.load(written(content))
+            except MetricsError:
+                refused += 1
+                continue
+            loaded += 1
+            metrics_show.table(found)
+            metrics_show.probe_table(found)
+            metrics_show.differences(found, found, (0, 100))
+    assert refused > 10 * loaded > 0
 
 
 def test_differences(written):

@@ -504,6 +504,8 @@ def test_same_seed_same_bytes(built, data, tmp_path):
         (0, (0,), "batches is 0"),
         (1, (), "no step"),
         (3, (2, 2), "point at step 2: expected one after step 2"),
+        (9, (0,), "batches is 9, expected at most the 8 of the data"),
+        (1, (2**32,), "point at step 4294967296: expected at most 4294967295"),
     ],
 )
 def test_bad_plans(package, data, tmp_path, batches, at_steps, why):
@@ -526,6 +528,8 @@ def test_a_point_in_the_past(package, data, tmp_path):
         (lambda t: t.update(x=t["x"].astype(np.float64)), r"input 'x' is float64 .*takes float32 \[N, 6, 24\]"),
         (lambda t: t.update(labels=t["labels"][:, :2]), r"label 'labels' is int64 \[8, 2\], .*\[N, 6\]"),
         (lambda t: t.update(ids=t["ids"][:4]), "numbers of batches differ"),
+        (lambda t: t["ids"].__setitem__((5, 3), tiny.TABLE), r"'ids' has the value 10 at \[3\] of batch 5, expected at least 0"),
+        (lambda t: t["x"].__setitem__((1, 2, 3), np.nan), r"'x' has the value nan at \[2, 3\] of batch 1, expected finite"),
         (lambda t: t.update({name: value[:0] for name, value in t.items()}), "holds no batches"),
     ],
 )
@@ -536,6 +540,46 @@ def test_bad_data(package, tmp_path, change, why):
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
     with pytest.raises(Error, match=why):
         load_data(path, package)
+
+
+@pytest.mark.parametrize(
+    "candidates,why",
+    [
+        ("", "list of candidates is empty"),
+        ("i8", "'i8' is not a pair"),
+        ("i8*i8,bf16*bf16,i8*i8", "'i8[*]i8' is listed twice"),
+        ("i8[per_vector,per_tensor]*i8", "'per_tensor' comes after another one of its kind"),
+        ("i8[stochastic,nearest]*i8", "'nearest' comes after another one of its kind"),
+        ("i8[delayed=4,fixed=2]*i8", "'fixed=2' comes after another one of its kind"),
+        ("i8[margin=1,margin=2]*i8", "'margin=2' comes after another one of its kind"),
+    ],
+)
+def test_bad_candidates(package, data, tmp_path, candidates, why):
+    with pytest.raises(Error, match=why):
+        plan = Plan(1, sampling=Sampling(candidates=candidates))
+        profile(package, load_data(data, package), tmp_path / "m.json", plan)
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_outputs_that_cannot_be(package, data, tmp_path):
+    """Refused before anything is measured, and left as they are."""
+    os.mkfifo(tmp_path / "pipe")
+    for out, why in (("pipe", "is a device or a pipe"), (".", "is a directory"), ("no/m.json", "does not exist")):
+        with pytest.raises((Error, OSError), match=why):
+            profile(package, load_data(data, package), tmp_path / out, Plan(1))
+    assert package.step_number == 0 and (tmp_path / "pipe").is_fifo()
+
+
+def test_equal_batches_have_no_noise(package, tmp_path):
+    """Not a little from rounding, which a signal would be divided by."""
+    tensors = {name: np.stack([value[0]] * 3) for name, value in stacked(1).items()}
+    profile(package, Data(tensors), tmp_path / "m.json", Plan(3, sampling=Sampling(**EXACT), probes=Probes("role", "i8*i8")))
+    found = json.loads((tmp_path / "m.json").read_text())
+    jsonschema.validate(found, json.loads((ROOT / "docs/metrics.schema.json").read_text()))
+    assert found["points"][0]["gradient_noise"] == 0
+    loaded = metrics.load(tmp_path / "m.json")
+    assert all(product.points[0].signal is None for product in loaded.products)
+    assert all(probe.points[0].noise_ratio.mean is None for probe in loaded.probes)
 
 
 def test_not_a_data_file(package, tmp_path):
@@ -677,6 +721,15 @@ def test_profile_refuses_in_one_line(mptc, built, data, tmp_path):
     assert failed.returncode == 2 and "expected ascending step numbers" in failed.stderr
     failed = mptc("profile", built, "--data", data, "-o", tmp_path / "m.json", "--candidates", "fp8*fp8")
     assert failed.returncode == 1 and "'fp8'" in failed.stderr
+    # NumPy does not know this dtype, unless ml_dtypes has been imported, as here.
+    bfloat = tmp_path / "bfloat.safetensors"
+    save_file(stacked(1) | {"x": stacked(1)["x"].astype(ml_dtypes.bfloat16)}, bfloat)
+    failed = mptc("profile", built, "--data", bfloat, "-o", tmp_path / "m.json")
+    assert failed.stderr == f"mptc: error: {bfloat}: input 'x' is BF16, the package takes float32\n"
+    bfloat.unlink()
+    for option, value, why in (("--lr", "nan", "rate is nan"), ("--seed", -1, "seed is -1"), ("--probe-candidates", "", "''")):
+        failed = mptc("profile", built, "--data", data, "-o", tmp_path / "m.json", "--batches", 1, f"{option}={value}")
+        assert failed.returncode == 1 and why in failed.stderr and "Traceback" not in failed.stderr
     for name, text in (("absent.mlir", None), ("empty.mlir", "module {}\n"), ("binary.mlir", b"\xff\xfe")):
         if text is not None:
             (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -699,7 +752,9 @@ def test_a_graph_is_built_and_cleared_away(store, tmp_path):
     assert len(hashes) == 1 and sorted(tmp_path.iterdir()) == before
 
 
-def test_interrupt_keeps_the_batches_that_are_done(built, data, tmp_path):
+def test_interrupt_keeps_the_batches_that_are_done(built, tmp_path):
+    data = tmp_path / "batches.safetensors"
+    save_file(stacked(50), data)
     out = tmp_path / "metrics.json"
     command = [sys.executable, "-m", "mpt", "profile", str(built), "--data", str(data), "-o", str(out)]
     points = ",".join(map(str, range(5000)))

@@ -72,3 +72,9 @@ def test_an_empty_log_does_not_stay(tmp_path):
 def test_plot_writes_a_png(tmp_path):
     path = plot.plot_losses({"a": [3.0, 2.0], "b": [3.0, 2.1, 2.0]}, tmp_path / "x.png", "losses")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("peak,warmup,why", [(float("nan"), 0, "rate is nan"), (-1.0, 0, "rate is -1"), (1.0, -5, "-5 steps")])
+def test_bad_schedules(peak, warmup, why):
+    with pytest.raises(ValueError, match=why):
+        Schedule(peak, warmup)

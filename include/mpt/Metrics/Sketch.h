@@ -46,8 +46,12 @@ public:
   /// |mean|^2 - var / B, which is the mean of the inner products of different
   /// batches; NaN for one batch.
   double persistent() const;
-  /// Mean squared distance from the mean.
-  double variance() const { return meanSquare() - squaredMean(); }
+  /// Mean squared distance from the mean; 0 where it is within rounding of it,
+  /// as for equal batches.
+  double variance() const {
+    double square = meanSquare(), found = square - squaredMean();
+    return found <= 1e-12 * square ? 0 : found;
+  }
 
   /// The same with batches drawn with replacement: `choice` holds their
   /// indices. A pair of a batch with itself is left out of `persistent`.
