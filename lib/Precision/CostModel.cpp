@@ -166,7 +166,8 @@ std::vector<Work> CostModel::workOf(const Tensor &tensor, FormatAttr format,
   double wide = kF32Bytes * tensor.elements;
   double narrow = static_cast<double>(format.getBytes()) * tensor.elements;
   Recipe recipe = format.getRecipe();
-  if (recipe == Recipe::Current || recipe == Recipe::Delayed) {
+  // A fixed scale's amax is looked at too: it says whether a step is skipped.
+  if (format.isScaled()) {
     bool fused = tensor.hasProducer && target.amax == Place::Producer;
     add(tensor.name + "/amax", fused ? 0 : wide,
         target.amaxLaunches + (fused ? 0 : 1));

@@ -26,6 +26,14 @@ struct Writer : JsonWriter {
       json.attribute("scale", stringifyGranularity(format.getScale()));
       json.attribute("recipe", stringifyRecipe(format.getRecipe()));
       json.attribute("rounding", stringifyRounding(format.getRounding()));
+      FormatAttr plain =
+          FormatAttr::get(format.getContext(), format.getStorage());
+      if (format.getHistory() != plain.getHistory())
+        json.attribute("history", format.getHistory());
+      if (format.getMargin() != plain.getMargin())
+        json.attribute("margin", format.getMargin());
+      if (format.getValue() != plain.getValue())
+        number("value", format.getValue().convertToDouble());
     });
   }
   void formats(const FormatPair &formats) {

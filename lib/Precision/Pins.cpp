@@ -37,11 +37,24 @@ std::string nearest(StringRef pattern, ArrayRef<StringRef> names) {
                                     }),
                     ", ");
 }
+
+/// The pattern and the format, which may have '=' in brackets.
+std::pair<StringRef, StringRef> splitPin(StringRef text) {
+  bool inside = false;
+  for (size_t i = text.size(); i > 0; --i) {
+    char c = text[i - 1];
+    if (c == '[' || c == ']')
+      inside = c == ']';
+    else if (c == '=' && !inside)
+      return {text.take_front(i - 1), text.drop_front(i)};
+  }
+  return {text, ""};
+}
 } // namespace
 
 llvm::Expected<Pin> precision::parsePin(MLIRContext *context,
                                         const Target &target, StringRef text) {
-  auto [pattern, format] = text.rsplit('=');
+  auto [pattern, format] = splitPin(text);
   if (pattern.empty() || format.empty())
     return llvm::createStringError("pin '" + text +
                                    "' is not of the form PATTERN=FORMAT");

@@ -263,7 +263,31 @@ bool Reader::read(const Json &root) {
 
 } // namespace
 
+/// Why no target can run `formats`, or "".
+static std::string whyImpossible(const FormatPair &formats) {
+  for (auto [format, side, along] :
+       {std::tuple(formats.lhs, "lhs", Granularity::PerRow),
+        {formats.rhs, "rhs", Granularity::PerColumn}}) {
+    if (format.getScale() != Granularity::PerRow &&
+        format.getScale() != Granularity::PerColumn)
+      continue;
+    if (format.getScale() != along)
+      return ("scale " + stringifyGranularity(format.getScale()) + " of the " +
+              side + " varies along the contraction, expected " +
+              stringifyGranularity(along))
+          .str();
+    if (format.getRecipe() != Recipe::Current)
+      return ("recipe " + stringifyRecipe(format.getRecipe()) +
+              " keeps one scale per tensor, found " +
+              stringifyGranularity(format.getScale()))
+          .str();
+  }
+  return "";
+}
+
 bool Combination::contains(const FormatPair &formats) const {
+  if (!whyImpossible(formats).empty())
+    return false;
   auto fits = [&](FormatAttr format, ArrayRef<Storage> storages) {
     if (!llvm::is_contained(storages, format.getStorage()))
       return false;
@@ -282,17 +306,34 @@ const Combination *Target::find(const FormatPair &formats) const {
   return nullptr;
 }
 
+/// "a, b or c".
+template <typename Enum>
+static std::string alternatives(const std::vector<Enum> &values,
+                                StringRef (*stringify)(Enum)) {
+  std::string text;
+  for (const auto &[i, value] : llvm::enumerate(values))
+    text += (i == 0 ? "" : i + 1 == values.size() ? " or " : ", ") +
+            stringify(value).str();
+  return text;
+}
+
 std::string Target::whyNotRun(const FormatPair &formats) const {
   if (find(formats))
     return "";
   std::string why = name + " does not run " + nameOf(formats);
+  if (std::string never = whyImpossible(formats); !never.empty())
+    return why + ": " + never;
   // Would it with the storages' defaults?
   FormatPair plain = pairOf(formats.lhs.getContext(), formats.lhs.getStorage(),
                             formats.rhs.getStorage());
-  if (plain != formats && find(plain))
-    why += ", only " + nameOf(plain) +
-           " with nearest rounding and one current scale per tensor";
-  return why;
+  const Combination *combination = find(plain);
+  if (plain == formats || !combination)
+    return why;
+  return why + ", only " + nameOf(plain) + " with scale " +
+         alternatives(combination->scales, stringifyGranularity) +
+         ", recipe " + alternatives(combination->recipes, stringifyRecipe) +
+         " and rounding " +
+         alternatives(combination->roundings, stringifyRounding);
 }
 
 std::vector<std::string> precision::builtInTargets() {

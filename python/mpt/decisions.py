@@ -26,8 +26,11 @@ from mpt.metrics import label, layer_of, matches
 FORMAT, VERSION = "mpt-decisions", 1
 ROLES = ("fprop", "dgrad", "wgrad")
 BYTES = {"f32": 4, "bf16": 2, "f8E4M3FN": 1, "f8E5M2": 1, "i8": 1}
-# What a pin of --assign-precision can name; other granularities, recipes and roundings it cannot.
-PLAIN = {"scale": ("none", "per_tensor"), "recipe": ("none", "current"), "rounding": ("nearest",)}
+SCALES = ("none", "per_tensor", "per_row", "per_column", "block128")
+RECIPES = ("none", "current", "delayed", "fixed")
+ROUNDINGS = ("nearest", "stochastic")
+# What a recipe has besides, and what it is where the record does not say.
+DEFAULTS = {"delayed": {"history": 1024, "margin": 0}, "fixed": {"value": 1.0}}
 PIN_NAMES = {"f32": "fp32"}
 
 
@@ -37,7 +40,10 @@ class DecisionsError(ValueError):
 
 @dataclass(frozen=True)
 class Formats:
-    """Formats of a product's two operands, each a mapping with storage, scale, recipe, rounding."""
+    """Formats of a product's two operands, each a mapping with storage, scale, recipe, rounding.
+
+    A delayed scale has history and margin besides, a fixed one its value.
+    """
 
     lhs: Mapping[str, Any]
     rhs: Mapping[str, Any]
@@ -59,13 +65,22 @@ class Formats:
 
     @property
     def pin(self) -> str:
-        """As a pin's FORMAT; raises DecisionsError if pins cannot say it."""
-        for side in (self.lhs, self.rhs):
-            for key, allowed in PLAIN.items():
-                if side[key] not in allowed:
-                    raise DecisionsError(f"{self.label}: a pin cannot name {key} {side[key]}")
-        lhs, rhs = (PIN_NAMES.get(side["storage"], side["storage"]) for side in (self.lhs, self.rhs))
+        """As a pin's FORMAT: "i8[stochastic]/i8"."""
+        lhs, rhs = _pin_text(self.lhs), _pin_text(self.rhs)
         return lhs if lhs == rhs else f"{lhs}/{rhs}"
+
+
+def _pin_text(side: Mapping[str, Any]) -> str:
+    """One operand's format in a pin: the storage, and in brackets what is not its default."""
+    options = [side["scale"]] if side["scale"] not in ("none", "per_tensor") else []
+    if side["recipe"] == "delayed":
+        options.append(f"delayed={side['history']}")
+        options += [f"margin={side['margin']}"] if side["margin"] else []
+    if side["recipe"] == "fixed":
+        options.append(f"fixed={side['value']:.9g}")
+    options += [side["rounding"]] if side["rounding"] != "nearest" else []
+    name = PIN_NAMES.get(side["storage"], side["storage"])
+    return f"{name}[{','.join(options)}]" if options else name
 
 
 @dataclass(frozen=True)
@@ -300,12 +315,15 @@ def _optional(place: _Place | None) -> float | None:
 
 
 def _format(place: _Place) -> dict[str, Any]:
-    storage = place.get("storage")
-    if storage.text() not in BYTES:
-        raise storage.fail("one of " + ", ".join(BYTES))
-    for key in ("scale", "recipe", "rounding"):
-        place.get(key).text()
-    return {key: value for key, value in place.value.items() if value is not None}
+    names = {"storage": tuple(BYTES), "scale": SCALES, "recipe": RECIPES, "rounding": ROUNDINGS}
+    for key, known in names.items():
+        if place.get(key).text() not in known:
+            raise place.get(key).fail("one of " + ", ".join(known))
+    for key in ("history", "margin", "value"):
+        if (entry := place.maybe(key)) is not None:
+            entry.number()
+    found = {key: value for key, value in place.value.items() if value is not None}
+    return DEFAULTS.get(found["recipe"], {}) | found
 
 
 def _formats(place: _Place) -> Formats:

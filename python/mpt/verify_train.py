@@ -102,11 +102,11 @@ class Shuffled:
 def pins_for(record: Decisions, promoted: frozenset[str] | None) -> list[str]:
     """Pins that make policy bf16 into the record's assignment with `promoted` in BF16.
 
-    None promotes all (the baseline). Raises DecisionsError for formats that pins cannot name.
+    None promotes all (the baseline).
     """
     if promoted is None:
         return []
-    kept = [p for p in record.products if p.name not in promoted and not p.chosen.label.startswith("BF16 x BF16")]
+    kept = [p for p in record.products if p.name not in promoted and p.chosen.pin != "bf16"]
     return decisions.pins_of(kept)
 
 
@@ -324,7 +324,6 @@ def run(record: Decisions, experiment: Experiment, out: Path, rounds: int, displ
     from mpt.verify import verify
 
     experiment.check()
-    pins_for(record, frozenset())  # says what pins cannot, before anything is trained
     with locked(out):
         state = StateFile(out / "verify.json", experiment.settings(record))
         with PackageTrainer(out, record, experiment, display) as trainer:

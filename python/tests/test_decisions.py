@@ -72,8 +72,23 @@ def test_pins_say_the_formats_that_pins_can():
     ]
     assert decisions.Formats(records.E5M2, records.E4M3).pin == "f8E5M2/f8E4M3FN"
     assert decisions.escape("a[0].b*") == "a\\[0\\].b\\*"
-    with pytest.raises(DecisionsError, match="a pin cannot name rounding stochastic"):
-        decisions.Formats(dict(records.E5M2, rounding="stochastic"), records.E4M3).pin
+    noisy = dict(records.E5M2, rounding="stochastic")
+    assert decisions.Formats(noisy, records.E4M3).pin == "f8E5M2[stochastic]/f8E4M3FN"
+    rows = dict(records.E4M3, scale="per_row"), dict(records.E4M3, scale="per_column")
+    assert decisions.Formats(*rows).pin == "f8E4M3FN[per_row]/f8E4M3FN[per_column]"
+
+
+def test_what_a_recipe_has_besides_is_read():
+    content = json.loads(json.dumps(records.content()))
+    chosen = content["products"][0]["chosen"]
+    chosen["lhs"] = dict(records.E5M2, recipe="delayed", margin=1, history=16, rounding="stochastic")
+    chosen["rhs"] = dict(records.E4M3, recipe="fixed", value=0.1)
+    formats = decisions.parse(content).products[0].chosen
+    assert formats.pin == "f8E5M2[delayed=16,margin=1,stochastic]/f8E4M3FN[fixed=0.1]"
+    chosen["lhs"], chosen["rhs"] = dict(records.E5M2, recipe="delayed"), dict(records.E4M3, recipe="fixed")
+    formats = decisions.parse(content).products[0].chosen
+    assert formats.pin == "f8E5M2[delayed=1024]/f8E4M3FN[fixed=1]"
+    assert formats.label == "E5M2 x E4M3 delayed 1024 lhs, scale 1 rhs"
 
 
 def change(path, value):

@@ -35,15 +35,18 @@ struct FormatPair {
 FormatPair pairOf(mlir::MLIRContext *context, Storage storage);
 FormatPair pairOf(mlir::MLIRContext *context, Storage lhs, Storage rhs);
 
-/// `f8E4M3FN`; what differs from the storage's defaults follows it in brackets.
+/// `f8E4M3FN`; what differs from the storage's defaults follows it in brackets,
+/// as in `f8E4M3FN[delayed=16,margin=1,stochastic]`.
 std::string nameOf(FormatAttr format);
 
 /// `f8E4M3FN x f8E5M2`; what differs from a storage's defaults follows it in
 /// brackets.
 std::string nameOf(const FormatPair &formats);
 
-/// The pair that `text` names: one storage for both operands, or lhs/rhs. Fails
-/// on an unknown storage.
+/// The pair that `text` names: one format for both operands, or lhs/rhs, each
+/// as `nameOf` writes it. `fp32` is f32, and `per_vector` is `per_row` of the
+/// lhs and `per_column` of the rhs. Fails on what is unknown, and on what no
+/// format can be, such as a margin of a scale that is not delayed.
 llvm::Expected<FormatPair> parseFormats(mlir::MLIRContext *context,
                                         llvm::StringRef text);
 

@@ -355,12 +355,33 @@ void Driver::insertCasts() {
   eraseBypassed();
 }
 
+bool isPerVector(FormatAttr format) {
+  return format.getScale() == Granularity::PerRow ||
+         format.getScale() == Granularity::PerColumn;
+}
+
+/// A product's format has rows and columns as the product reads its operand, a
+/// cast's as the tensor is stored.
+FormatAttr asStored(OpOperand &operand, FormatAttr format) {
+  auto product = dyn_cast<MatmulOp>(operand.getOwner());
+  if (!product || !isPerVector(format))
+    return format;
+  bool isLhs = operand.getOperandNumber() == 0;
+  if (!(isLhs ? product.getTransposeLhs() : product.getTransposeRhs()))
+    return format;
+  Granularity turned = format.getScale() == Granularity::PerRow
+                           ? Granularity::PerColumn
+                           : Granularity::PerRow;
+  return FormatAttr::get(format.getContext(), format.getStorage(), turned,
+                         format.getRecipe(), format.getRounding());
+}
+
 /// Lets `operand` read its value held in `format`.
 void Driver::read(OpOperand &operand, FormatAttr format) {
   if (format.getStorage() == Storage::F32)
     return;
   Value old = operand.get();
-  operand.set(held(old, format));
+  operand.set(held(old, asStored(operand, format)));
   if (Operation *view = old.getDefiningOp<ViewOpInterface>())
     bypassed.insert(view);
 }
@@ -379,9 +400,9 @@ void Driver::eraseBypassed() {
 }
 
 /// `value` held in `format`: a cast of what it is a view of, under the same
-/// views.
+/// views. Rows and columns are of the very tensor that a product reads.
 Value Driver::held(Value value, FormatAttr format) {
-  if (castSource(value) == value)
+  if (castSource(value) == value || isPerVector(format))
     return castOf(value, format);
   Value &holder = holders[{value, format}];
   if (holder)
