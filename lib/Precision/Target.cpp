@@ -312,7 +312,9 @@ static std::string alternatives(const std::vector<Enum> &values,
                                 StringRef (*stringify)(Enum)) {
   std::string text;
   for (const auto &[i, value] : llvm::enumerate(values))
-    text += (i == 0 ? "" : i + 1 == values.size() ? " or " : ", ") +
+    text += (i == 0                   ? ""
+             : i + 1 == values.size() ? " or "
+                                      : ", ") +
             stringify(value).str();
   return text;
 }
@@ -330,8 +332,8 @@ std::string Target::whyNotRun(const FormatPair &formats) const {
   if (plain == formats || !combination)
     return why;
   return why + ", only " + nameOf(plain) + " with scale " +
-         alternatives(combination->scales, stringifyGranularity) +
-         ", recipe " + alternatives(combination->recipes, stringifyRecipe) +
+         alternatives(combination->scales, stringifyGranularity) + ", recipe " +
+         alternatives(combination->recipes, stringifyRecipe) +
          " and rounding " +
          alternatives(combination->roundings, stringifyRounding);
 }

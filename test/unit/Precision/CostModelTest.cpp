@@ -118,7 +118,7 @@ TEST_F(CostModelTest, NamesSharedWork) {
       FormatAttr::get(&context, Storage::E4M3, Granularity::PerTensor,
                       Recipe::Delayed, Rounding::Nearest);
   EXPECT_EQ(names(value, delayed, false),
-            "x/amax 0; x/cast.f8E4M3FN [delayed] 1000; ");
+            "x/amax 0; x/cast.f8E4M3FN[delayed=1024] 1000; ");
 }
 
 TEST_F(CostModelTest, MeasuredTimesOverrule) {

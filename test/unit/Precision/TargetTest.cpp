@@ -54,11 +54,16 @@ TEST_F(TargetTest, SaysWhatItRunsInstead) {
   ASSERT_TRUE(static_cast<bool>(target));
   FormatAttr random =
       FormatAttr::get(&context, Storage::E4M3, Granularity::PerTensor,
-                      Recipe::Current, Rounding::Stochastic);
-  EXPECT_EQ(target->whyNotRun({random, random}),
-            "h200 does not run f8E4M3FN [stochastic] x f8E4M3FN [stochastic], "
-            "only f8E4M3FN x f8E4M3FN with nearest rounding and one current "
-            "scale per tensor");
+                      Recipe::Delayed, Rounding::Stochastic);
+  EXPECT_EQ(target->whyNotRun({random, random}), "");
+  FormatAttr rows =
+      FormatAttr::get(&context, Storage::E4M3, Granularity::PerRow,
+                      Recipe::Current, Rounding::Nearest);
+  EXPECT_EQ(target->whyNotRun({rows, random}),
+            "h200 does not run f8E4M3FN[per_row] x "
+            "f8E4M3FN[delayed=1024,stochastic], only f8E4M3FN x f8E4M3FN with "
+            "scale per_tensor, recipe current, delayed or fixed and rounding "
+            "nearest or stochastic");
   EXPECT_EQ(target->whyNotRun(pairOf(&context, Storage::I8)),
             "h200 does not run i8 x i8");
 }

@@ -75,7 +75,7 @@ func.func @step(%in: tensor<2x16x16xf32>, %w: tensor<16x16xf32> {mpt.name = "w"}
 #e4m3 = #mpt.format<f8E4M3FN>
 #e5m2 = #mpt.format<f8E5M2>
 #i8 = #mpt.format<i8>
-#random = #mpt.format<f8E4M3FN, rounding = stochastic>
+#rows = #mpt.format<f8E4M3FN, scale = per_row>
 
 // What stays high whatever its error: k = 24 is no multiple of 16; a bound inside the interval of an
 // error (upper end 8e-3, bound 7.344e-3, lower end 7e-3); formats that no target runs.
@@ -98,7 +98,7 @@ func.func @step(%a: tensor<16x24xf32>, %b: tensor<16x24xf32>, %c: tensor<16x64xf
       metrics = #mpt.metrics<m = 16, n = 16, k = 64, [
         #mpt.candidate<#e5m2, #e5m2, {be_median = 0.0 : f64, be_p99 = 0.0 : f64}>,
         #mpt.candidate<#i8, #i8, {be_median = 0.0 : f64, be_p99 = 0.0 : f64}>,
-        #mpt.candidate<#random, #e4m3, {be_median = 0.0 : f64, be_p99 = 0.0 : f64}>]>}
+        #mpt.candidate<#rows, #e4m3, {be_median = 0.0 : f64, be_p99 = 0.0 : f64}>]>}
       : (tensor<16x64xf32>, tensor<16x64xf32>) -> tensor<16x16xf32>
   return %0, %1, %2 : tensor<16x16xf32>, tensor<16x16xf32>, tensor<16x16xf32>
 }
