@@ -84,6 +84,17 @@ def test_pins_make_the_same_assignment(tiny, whole):
     assert explain.changes(record, decisions.load(out / "decisions.json")) == []
 
 
+def test_formats_in_full_make_the_same_assignment(tiny, tmp_path):
+    pins = ["*/dgrad*=i8[stochastic]/i8", "*/wgrad=i8[per_vector]", "*query=f8E5M2[fixed=0.1]/f8E4M3FN[delayed=16,margin=1]"]
+    words = ["policy=bf16", "target=cpu-emulated", f"record={tmp_path / 'decisions.json'}", *(f"pin={pin}" for pin in pins)]
+    stages.optimise(tiny / "step.mlir", tmp_path / "pinned.mlir", [f"--assign-precision={' '.join(words)}"])
+    record = decisions.load(tmp_path / "decisions.json")
+    verify_train.assign(tiny / "step.mlir", tmp_path / "again.mlir", record, frozenset())
+    text = (tmp_path / "pinned.mlir").read_text()
+    assert text == (tmp_path / "again.mlir").read_text()
+    assert all(part in text for part in ("scale = per_column", "history = 16, margin = 1", "value = 1.000000e-01"))
+
+
 class Interrupting(verify_train.Shuffled):
     """Ctrl-C when the second seed asks for its eighth batch."""
 
