@@ -8,6 +8,7 @@
 
 #include "mpt/Precision/BudgetFile.h"
 #include "JsonReader.h"
+#include "mpt/Support/Json.h"
 #include "llvm/ADT/StringMap.h"
 
 using namespace llvm;
@@ -135,7 +136,7 @@ void perBound(JsonWriter &writer, const Problem &problem, StringRef key,
 
 Expected<Problem> budget::parseProblem(StringRef text, StringRef source) {
   Reader reader(source);
-  Expected<json::Value> root = json::parse(text);
+  Expected<json::Value> root = mpt::parseJson(text);
   if (!root)
     return createStringError(source + ": " + toString(root.takeError()));
   if (!reader.read(*root))

@@ -8,6 +8,7 @@
 
 #include "mpt/Precision/CostModel.h"
 #include "JsonReader.h"
+#include "mpt/Support/Json.h"
 #include "llvm/Support/MathExtras.h"
 #include "llvm/Support/MemoryBuffer.h"
 
@@ -113,7 +114,7 @@ llvm::Expected<TuningTable> precision::parseTuningTable(StringRef text,
                                                         StringRef source,
                                                         const Target &target) {
   TableReader reader(source);
-  auto root = llvm::json::parse(text);
+  auto root = parseJson(text);
   if (!root)
     return llvm::createStringError(source + ": " +
                                    llvm::toString(root.takeError()));

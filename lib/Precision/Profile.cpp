@@ -9,10 +9,10 @@
 
 #include "mpt/Precision/Profile.h"
 #include "mpt/Precision/Formats.h"
+#include "mpt/Support/Json.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include <cmath>
 #include <map>
@@ -142,29 +142,6 @@ private:
   std::string where;
   Problem *problem;
 };
-
-/// Whether brackets nest deeper than any metrics file does: the parser
-/// recurses.
-bool nestsTooDeep(StringRef text) {
-  constexpr int limit = 64;
-  int depth = 0;
-  bool inString = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (inString) {
-      i += c == '\\';
-      inString = c != '"';
-    } else if (c == '"') {
-      inString = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > limit)
-        return true;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return false;
-}
 
 //===----------------------------------------------------------------------===//
 // The schema
@@ -605,12 +582,9 @@ const ProductProfile *Profile::find(StringRef name) const {
 llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
                                                 StringRef text,
                                                 StringRef source) {
-  if (nestsTooDeep(text))
-    return errorIn(source, "not a metrics file: nested too deep");
-  llvm::Expected<llvm::json::Value> document = llvm::json::parse(text);
+  llvm::Expected<llvm::json::Value> document = parseJson(text);
   if (!document)
-    return errorIn(source,
-                   "not valid JSON: " + llvm::toString(document.takeError()));
+    return errorIn(source, llvm::toString(document.takeError()));
   Problem problem;
   Node root(&*document, "metrics file", problem);
   std::string format = root.field("format").text();

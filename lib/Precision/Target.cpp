@@ -8,6 +8,7 @@
 
 #include "mpt/Precision/Target.h"
 #include "JsonReader.h"
+#include "mpt/Support/Json.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -348,7 +349,7 @@ std::vector<std::string> precision::builtInTargets() {
 llvm::Expected<Target> precision::parseTarget(StringRef text,
                                               StringRef source) {
   Reader reader(source);
-  llvm::Expected<Json> root = llvm::json::parse(text);
+  llvm::Expected<Json> root = parseJson(text);
   if (!root)
     return llvm::createStringError(source + ": " +
                                    llvm::toString(root.takeError()));

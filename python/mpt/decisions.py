@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -289,7 +289,8 @@ class _Place:
         return self.value
 
     def number(self) -> float:
-        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)) or not math.isfinite(self.value):
+        plain = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+        if not plain or not abs(self.value) <= sys.float_info.max:  # an int may be larger than any float
             raise self.fail("a finite number")
         return self.value
 
@@ -420,7 +421,7 @@ def load(path: str | os.PathLike[str]) -> Decisions:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSON, UTF-8, and numbers of too many digits
         raise DecisionsError(f"{path}: not a decision record: {error}") from error
     try:
         return parse(content)

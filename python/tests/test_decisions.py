@@ -116,6 +116,7 @@ def change(path, value):
     (["products", 1, "m"], 0, r"'products\[1\].m' is 0, expected an integer of 1 or more"),
     (["products", 1, "flops"], "many", r"'products\[1\].flops' is \"many\", expected a finite number"),
     (["products", 1, "margin"], float("inf"), r"'products\[1\].margin' is Infinity, expected a finite number"),
+    (["products", 1, "flops"], 10**400, r"'products\[1\].flops' is 1000.*, expected a finite number"),
     (["products", 0, "candidates", 1, "admitted"], 1, r"candidates\[1\].admitted' is 1, expected true or false"),
     (["products", 0, "candidates", 1, "lhs", "storage"], "f4", r"lhs.storage' is \"f4\", expected one of f32"),
     (["products", 0, "chosen"], None, r"'products\[0\].chosen' is null, expected an object"),
@@ -162,7 +163,7 @@ def test_any_damage_is_a_clear_error_or_none():
     assert 100 < refused < 500
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2", "\xff\xfe", "[" * 100000])
+@pytest.mark.parametrize("text", ["", "[1, 2", "\xff\xfe", "[" * 100000, "9" * 5000])
 def test_files_that_are_no_records(tmp_path, text):
     path = tmp_path / "d.json"
     path.write_text(text, encoding="latin-1")

@@ -9,8 +9,8 @@
 
 #include "Naming.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
+#include "mpt/Support/Json.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/Support/JSON.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -144,7 +144,7 @@ Naming::Naming(const ModelFile &model) {
   auto tied = model.metadata.find("mpt.tied");
   auto parsed = tied == model.metadata.end()
                     ? llvm::Expected<llvm::json::Value>(nullptr)
-                    : llvm::json::parse(tied->second);
+                    : parseJson(tied->second);
   if (!parsed) {
     llvm::consumeError(parsed.takeError());
     return;

@@ -172,4 +172,11 @@ TEST_F(TargetTest, RefusesHoles) {
             "the path of a .json file");
 }
 
+TEST_F(TargetTest, RefusesBracketsThatWouldOverflowTheStack) {
+  auto target = parseTarget(std::string(200000, '['), "deep.json");
+  ASSERT_FALSE(static_cast<bool>(target));
+  EXPECT_EQ(llvm::toString(target.takeError()),
+            "deep.json: not valid JSON: nested too deep");
+}
+
 } // namespace
