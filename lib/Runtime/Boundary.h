@@ -16,6 +16,10 @@
 
 namespace mpt::rt {
 
+class Package;
+/// What stands behind a handle of the C API.
+Package &packageOf(mpt_package *package);
+
 /// Sets this thread's message (mpt_last_error) and returns `status`.
 mpt_status report(mpt_status status, const char *message) noexcept;
 

@@ -63,6 +63,8 @@ struct Launch {
   std::string name, role, symbol;
   // kernel
   std::vector<Place> args;
+  /// How many of `args`, from the back, are written; -1: not said.
+  int64_t written = -1;
   int64_t tasks = 0;
   // product
   int64_t m = 0, n = 0, k = 0, batch[2] = {1, 1};
@@ -76,6 +78,13 @@ struct Launch {
   Place source, result;
 };
 
+/// Where the gradient of a parameter lies, dense, once the backward pass is
+/// done.
+struct Gradient {
+  size_t parameter = 0; ///< Index in `arguments`.
+  Place place;
+};
+
 struct Manifest {
   Engine engine = Engine::Reference;
   std::string function, graphHash, kernelsHash, arch;
@@ -84,6 +93,7 @@ struct Manifest {
   std::vector<Buffer> buffers;
   int64_t arenaBytes = 0;
   std::vector<Launch> launches;
+  std::vector<Gradient> gradients;
 };
 
 const char *opName(LaunchOp op);

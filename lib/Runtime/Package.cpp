@@ -137,13 +137,13 @@ void Package::allocate() {
   size_t offset = 0;
   for (const Buffer &buffer : description.buffers) {
     if (buffer.kind == BufferKind::Arena) {
-      address.push_back(arena.data() + buffer.offset);
+      addresses.push_back(arena.data() + buffer.offset);
       continue;
     }
-    address.push_back(state.data() + offset);
+    addresses.push_back(state.data() + offset);
     offset += align(static_cast<size_t>(buffer.bytes));
     if (!buffer.content.empty())
-      std::memcpy(address.back(), buffer.content.data(), buffer.content.size());
+      std::memcpy(addresses.back(), buffer.content.data(), buffer.content.size());
   }
 }
 
@@ -180,9 +180,9 @@ void Package::loadInitialValues(const std::string &path) {
 void Package::bind(const Launch &launch) {
   BoundLaunch b;
   b.launch = &launch;
-  auto place = [&](const Place &p) { return address[p.buffer] + p.offset; };
+  auto place = [&](const Place &p) { return addresses[p.buffer] + p.offset; };
   auto matrix = [&](auto &operand, const Matrix &m) {
-    operand.data = reinterpret_cast<float *>(address[m.buffer]) + m.offset;
+    operand.data = reinterpret_cast<float *>(addresses[m.buffer]) + m.offset;
     operand.rows = m.rows;
     operand.columns = m.columns;
     std::copy_n(m.batch, 2, operand.batch);

@@ -4,18 +4,20 @@
 //
 // What stands behind the C API's mpt_package: the manifest, its kernels, memory
 // and threads, and the state of training. Package.cpp opens and binds, Step.cpp
-// runs, Checkpoint.cpp saves and loads.
+// runs, Gradient.cpp runs without updates, Checkpoint.cpp saves and loads.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef MPT_LIB_RUNTIME_PACKAGE_H
 #define MPT_LIB_RUNTIME_PACKAGE_H
 
+#include "Dataflow.h"
 #include "Manifest.h"
 #include "Memory.h"
 #include "Products.h"
 #include "ThreadPool.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -54,6 +56,10 @@ struct BoundLaunch {
   int64_t calls = 0;
 };
 
+/// Called instead of running a product; `index` is the launch's.
+using ProductRunner =
+    std::function<void(const BoundLaunch &launch, size_t index)>;
+
 class Package {
 public:
   Package(const std::string &directory, int threads);
@@ -67,13 +73,33 @@ public:
   /// The argument's index; fails with MPT_ERROR_ARGUMENT on an unknown name.
   size_t argumentIndex(const std::string &name) const;
   const Tensor &argument(size_t index) const;
-  char *data(const Tensor &tensor) const { return address[tensor.buffer]; }
+  char *data(const Tensor &tensor) const { return addresses[tensor.buffer]; }
   const Tensor &result(const std::string &name) const;
   void markSet(size_t argument) { isSet[argument] = true; }
 
   void setArgument(const std::string &name, const void *data, int dtype,
                    const Shape &shape);
   void step();
+  /// See mpt_run_gradient.
+  void runGradient(int64_t rngStep);
+  /// Of manifest().gradients[index], dense; fails unless the last thing run was
+  /// runGradient.
+  const float *gradient(size_t index) const;
+  /// What runGradient runs; fails as it does.
+  const GradientPlan &gradientPlan();
+  /// Fails with MPT_ERROR_STATE where the last run did not compute the result.
+  void requireComputed(const Tensor &result) const;
+
+  /// The address of a place in a buffer.
+  char *address(const Place &place) const {
+    return addresses[place.buffer] + place.offset;
+  }
+  /// Multiplies any views with this package's engine and threads.
+  void runProduct(const Product &product);
+  /// Runs products through `runner`, in steps and in gradients; an empty one
+  /// ends that. The observer is called afterwards all the same. What the runner
+  /// throws ends the run.
+  void setProductRunner(ProductRunner runner);
 
   void saveCheckpoint(const std::string &path) const;
   void loadCheckpoint(const std::string &path);
@@ -92,7 +118,8 @@ private:
   /// Fails with MPT_ERROR_ARGUMENT on a value that the step must not see.
   void checkValues(const Tensor &tensor, const void *data) const;
   void checkReady() const;
-  void setRngStep();
+  void setRngStep(int64_t step);
+  void runLaunch(size_t index);
   void run(const BoundLaunch &launch);
   void scatterAdd(const BoundLaunch &launch);
   void observe(const BoundLaunch &launch, int64_t index);
@@ -102,7 +129,7 @@ private:
   std::unique_ptr<KernelLibrary> kernels;
   Gemm gemm = nullptr;
   Memory arena, state;         // `state`: arguments and constants
-  std::vector<char *> address; // by buffer
+  std::vector<char *> addresses; // by buffer
   std::unordered_map<std::string, size_t> argumentByName, resultByName;
   std::vector<bool> isSet; // by argument
   std::vector<BoundLaunch> bound;
@@ -110,9 +137,12 @@ private:
 
   mpt_observer observer = nullptr;
   void *observerUser = nullptr;
+  ProductRunner productRunner;
+  std::optional<GradientPlan> plannedGradient;
   bool profiling = false;
   bool stepping = false;
   bool damaged = false; // a step failed halfway
+  bool hasGradients = false; // the last run was runGradient, and it succeeded
   int64_t steps = 0;
 };
 

@@ -156,10 +156,28 @@ mpt_status mpt_argument_read(const mpt_package *package, const char *name,
    which the step then increases. A failure before the first launch changes
    nothing; after one during the launches, load a checkpoint. */
 mpt_status mpt_step(mpt_package *package);
-/* The memory of a result; holds the last step's value. */
+/* The memory of a result; holds the last step's value. After mpt_run_gradient:
+   that run's, and MPT_ERROR_STATE for a result that it does not compute. */
 mpt_status mpt_result(const mpt_package *package, const char *name,
                       const void **out);
 int64_t mpt_step_number(const mpt_package *package);
+
+/* Checks every input as mpt_step does, then runs the forward and the backward
+   pass with rng.step = `rng_step` (at least 0) and leaves all arguments as they
+   are, and the step number: launches that write an argument, and those that
+   read what such a launch would have written, do not run. Fails with
+   MPT_ERROR_UNSUPPORTED on a package without a table of gradients, or where the
+   loss or a gradient depends on a launch that must not run; it is named. */
+mpt_status mpt_run_gradient(mpt_package *package, int64_t rng_step);
+/* The gradients that a step computes, in the order of the manifest: one for
+   each trained parameter, under its name, with its shape and dtype. */
+int mpt_gradient_count(const mpt_package *package);
+mpt_status mpt_gradient_info(const mpt_package *package, int index,
+                             mpt_tensor_info *out);
+/* d loss / d parameter before clipping, dense and row-major, in the package's
+   memory; MPT_ERROR_STATE unless the last thing run was mpt_run_gradient. */
+mpt_status mpt_gradient(const mpt_package *package, const char *parameter,
+                        const float **out);
 
 /* Checkpoints and weights are safetensors files, written beside and then
    renamed. A load checks names, shapes, dtypes, offsets and the graph's hash
