@@ -2,48 +2,45 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Ties a profiler to a package through the package's own C API. What goes wrong
-// inside the observer cannot cross the step as an exception: it waits in
-// `failure` for the caller to ask.
+// The boundary of the profiler: checks what comes from outside, and turns
+// exceptions into status.
 //
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Metrics/MetricsC.h"
 
 #include "Boundary.h"
+#include "Profiler.h"
 #include "ThreadPool.h"
-#include "mpt/Metrics/Profiler.h"
-
-#include <cstdlib>
-#include <cstring>
 
 using namespace mpt;
 using mpt::rt::fail;
 using mpt::rt::guarded;
 using mpt::rt::require;
 
-/// Of a sample; far more than is of use.
+/// Far more than is of use.
 static constexpr int64_t kMostRows = 1 << 20, kMostThreads = 1024;
+static constexpr int64_t kMostBatches = 1 << 20, kMostSketch = 1 << 26;
 
 struct mpt_profiler {
-  mpt_profiler(mpt_package *package, metrics::ProfilerOptions options,
-               const char *graphHash, const char *engine)
-      : package(package), profiler(std::move(options), graphHash, engine) {}
-  mpt_package *package;
+  mpt_profiler(rt::Package &package, metrics::ProfilerOptions options)
+      : profiler(package, std::move(options)) {}
   metrics::Profiler profiler;
-  std::string failure;
 };
 
 static metrics::ProfilerOptions optionsOf(const mpt_profiler_options *given) {
   require(given, "options");
-  auto check = [](int64_t value, const char *what, int64_t most) {
-    if (value < 0 || value > most)
-      fail(MPT_ERROR_ARGUMENT, "profile: ", what, " is ", value,
-           ", expected 0 to ", most);
+  auto check = [](int64_t value, const char *what, int64_t least,
+                  int64_t most) {
+    if (value < least || value > most)
+      fail(MPT_ERROR_ARGUMENT, "profile: ", what, " is ", value, ", expected ",
+           least, " to ", most);
   };
-  check(given->rows, "rows", kMostRows);
-  check(given->columns, "columns", kMostRows);
-  check(given->threads, "threads", kMostThreads);
+  check(given->rows, "rows", 0, kMostRows);
+  check(given->columns, "columns", 0, kMostRows);
+  check(given->threads, "threads", 0, kMostThreads);
+  check(given->batches, "batches", 1, kMostBatches);
+  check(given->sketch, "sketch", 0, kMostSketch);
   if (given->seed > uint64_t(INT64_MAX))
     fail(MPT_ERROR_ARGUMENT, "profile: seed is ", given->seed,
          ", expected below 2^63");
@@ -51,39 +48,13 @@ static metrics::ProfilerOptions optionsOf(const mpt_profiler_options *given) {
   options.sampling = {given->rows, given->columns, given->seed};
   options.threads = given->threads ? given->threads : rt::availableCpus();
   options.stopOnNonfinite = given->stop_on_nonfinite != 0;
-  if (given->candidates)
-    options.candidates = metrics::parseCandidates(given->candidates);
+  options.batches = static_cast<size_t>(given->batches);
+  options.sketch = static_cast<size_t>(given->sketch);
+  options.candidates = given->candidates ? given->candidates : "";
+  options.probes = given->probes ? given->probes : "";
+  if (given->candidates && options.candidates.empty())
+    fail(MPT_ERROR_ARGUMENT, "profile: the list of candidates is empty");
   return options;
-}
-
-/// Whether the package's launch list has a product.
-static bool hasProducts(const mpt_package *package) {
-  for (int i = 0, n = mpt_launch_count(package); i < n; ++i) {
-    mpt_launch_info info;
-    if (mpt_get_launch_info(package, i, &info) == MPT_OK &&
-        std::strcmp(info.op, "product") == 0)
-      return true;
-  }
-  return false;
-}
-
-static int observe(const mpt_product_view *product, void *user) {
-  auto *self = static_cast<mpt_profiler *>(user);
-  try {
-    self->profiler.observe(*product);
-    return 0;
-  } catch (const std::exception &error) {
-    self->failure = error.what();
-  } catch (...) {
-    self->failure = "unknown failure";
-  }
-  return 1;
-}
-
-/// The message is already set where a package's function has failed.
-static void pass(mpt_status status) {
-  if (status != MPT_OK)
-    throw rt::Failure(status, mpt_last_error());
 }
 
 mpt_status mpt_profiler_create(mpt_package *package,
@@ -93,48 +64,50 @@ mpt_status mpt_profiler_create(mpt_package *package,
     require(package, "package");
     require(out, "out");
     *out = nullptr;
-    metrics::ProfilerOptions parsed = optionsOf(options);
-    if (!hasProducts(package))
-      fail(MPT_ERROR_ARGUMENT, "profile: the package has no products");
-    *out =
-        new mpt_profiler(package, std::move(parsed),
-                         mpt_package_graph_hash(package), mpt_engine(package));
+    *out = new mpt_profiler(rt::packageOf(package), optionsOf(options));
   });
 }
 
 void mpt_profiler_destroy(mpt_profiler *profiler) { delete profiler; }
 
-mpt_status mpt_profiler_begin_point(mpt_profiler *profiler, int64_t step) {
+/// Runs `body` on the profiler, which must be one.
+template <typename Body>
+static mpt_status with(mpt_profiler *profiler, const Body &body) {
   return guarded([&] {
     require(profiler, "profiler");
-    profiler->profiler.beginPoint(step);
-    pass(mpt_set_observer(profiler->package, observe, profiler));
+    body(profiler->profiler);
+  });
+}
+
+mpt_status mpt_profiler_begin_point(mpt_profiler *profiler, int64_t step) {
+  return with(profiler, [&](metrics::Profiler &p) { p.beginPoint(step); });
+}
+
+mpt_status mpt_profiler_measure(mpt_profiler *profiler, int64_t rng_step) {
+  return with(profiler, [&](metrics::Profiler &p) { p.measure(rng_step); });
+}
+
+int64_t mpt_profiler_probe_count(const mpt_profiler *profiler) {
+  return profiler ? static_cast<int64_t>(profiler->profiler.probeCount()) : 0;
+}
+
+mpt_status mpt_profiler_probe(mpt_profiler *profiler, int64_t index,
+                              int64_t rng_step) {
+  return with(profiler, [&](metrics::Profiler &p) {
+    p.probe(static_cast<size_t>(index), rng_step);
   });
 }
 
 mpt_status mpt_profiler_end_batch(mpt_profiler *profiler) {
-  return guarded([&] {
-    require(profiler, "profiler");
-    profiler->profiler.endBatch();
-  });
+  return with(profiler, [](metrics::Profiler &p) { p.endBatch(); });
 }
 
 mpt_status mpt_profiler_discard_batch(mpt_profiler *profiler) {
-  return guarded([&] {
-    require(profiler, "profiler");
-    profiler->profiler.discardBatch();
-  });
+  return with(profiler, [](metrics::Profiler &p) { p.discardBatch(); });
 }
 
 mpt_status mpt_profiler_end_point(mpt_profiler *profiler) {
-  return guarded([&] {
-    require(profiler, "profiler");
-    pass(mpt_set_observer(profiler->package, nullptr, nullptr));
-  });
-}
-
-const char *mpt_profiler_failure(const mpt_profiler *profiler) {
-  return profiler ? profiler->failure.c_str() : "";
+  return with(profiler, [](metrics::Profiler &p) { p.endPoint(); });
 }
 
 mpt_status mpt_profiler_write(const mpt_profiler *profiler, const char *path,
@@ -142,28 +115,9 @@ mpt_status mpt_profiler_write(const mpt_profiler *profiler, const char *path,
   return guarded([&] {
     require(profiler, "profiler");
     require(path, "path");
-    profiler->profiler.write(path, complete != 0);
+    if (!profiler->profiler.isReady())
+      fail(MPT_ERROR_STATE, "profile: no batch has been measured, or a point "
+                            "is open");
+    metrics::writeMetricsFile(path, profiler->profiler.text(complete != 0));
   });
 }
-
-mpt_status mpt_metrics_product(const mpt_product_view *product,
-                               const mpt_profiler_options *options,
-                               char **json) {
-  return guarded([&] {
-    require(product, "product");
-    require(json, "json");
-    *json = nullptr;
-    metrics::Profiler profiler(optionsOf(options), "", "");
-    profiler.beginPoint(0);
-    profiler.observe(*product);
-    profiler.endBatch();
-    std::string text = profiler.productText();
-    auto *copy = static_cast<char *>(std::malloc(text.size() + 1));
-    if (!copy)
-      throw std::bad_alloc();
-    *json =
-        static_cast<char *>(std::memcpy(copy, text.c_str(), text.size() + 1));
-  });
-}
-
-void mpt_metrics_free(char *json) { std::free(json); }

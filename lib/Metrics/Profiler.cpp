@@ -2,20 +2,72 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// A batch's values wait in `pending` until its step has ended, so that a step
-// that fails or is interrupted leaves no half of a batch behind.
+// A batch's values wait in `pending` until it has ended, so that one that fails
+// or is interrupted leaves no half of a batch behind. Sketches wait for the end
+// of their point, where they become inner products.
 //
 //===----------------------------------------------------------------------===//
 
-#include "mpt/Metrics/Profiler.h"
+#include "Profiler.h"
 
 #include "Failure.h"
 #include "mpt/Numerics/Philox.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
 namespace mpt::metrics {
 
-void OperandSeries::add(const OperandStatistics &batch) {
+namespace {
+
+/// Floats that all gradients' sketches of a point may take, and the sizes of
+/// one: of a gradient, and of a product's error.
+constexpr size_t kGradientFloats = size_t(1) << 24;
+constexpr size_t kMostCoordinates = size_t(1) << 15, kLeastCoordinates = 512;
+
+constexpr uint64_t kSketchSeed = 0x6d70745f736b6574; // any number
+
+mpt_matrix_view viewOf(const rt::Package &package, const rt::Matrix &m) {
+  const char *base = package.address({m.buffer, 0});
+  return {reinterpret_cast<const float *>(base) + m.offset,
+          m.rows,
+          m.columns,
+          {m.batch[0], m.batch[1]}};
+}
+
+double squaredNorm(const std::vector<float> &values) {
+  double sum = 0;
+  for (float value : values)
+    sum += double(value) * value;
+  return sum;
+}
+
+Gram gramOf(const PointSketches::Batches &batches) {
+  std::vector<const std::vector<float> *> vectors;
+  for (const std::vector<float> &batch : batches)
+    vectors.push_back(&batch);
+  return Gram(vectors);
+}
+
+/// signal / noise; no value without noise.
+double ratioOf(double signal, double noise) {
+  return noise > 0 ? signal / noise : kNoValue;
+}
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// Series
+//===----------------------------------------------------------------------===//
+
+void TensorPoint::add(const OperandStatistics &batch) {
   amax.push_back(batch.amax);
+  mean.push_back(batch.mean);
+  variance.push_back(batch.variance);
+  kurtosis.push_back(batch.kurtosis);
+  rows.push_back(batch.along);
+  columns.push_back(batch.across);
   double least = batch.minNonzero;
   if (least != 0 && (minNonzero == 0 || least < minNonzero))
     minNonzero = least;
@@ -26,96 +78,402 @@ void OperandSeries::add(const OperandStatistics &batch) {
     exponents[e] += batch.exponents[e];
 }
 
-void CandidateSeries::add(const CandidateMetrics &batch) {
-  beMedian.push_back(batch.beMedian);
-  beP99.push_back(batch.beP99);
-  beMax.push_back(batch.beMax);
-  sqnrDb.push_back(batch.sqnrDb);
-  cosine.push_back(batch.cosine);
-  for (int side = 0; side < 2; ++side) {
-    flushed[side].push_back(batch.flushed[side]);
-    saturated[side].push_back(batch.saturated[side]);
-  }
+void CandidatePoint::add(const CandidateMetrics &batch) {
+  const double all[NumColumns] = {
+      batch.beMedian,     batch.beP99,      batch.beMax,
+      batch.relVar,       batch.cosine,     batch.lossMse,
+      batch.lossShift,    batch.flushed[0], batch.flushed[1],
+      batch.saturated[0], batch.saturated[1]};
+  for (int column = 0; column < NumColumns; ++column)
+    values[column].push_back(all[column]);
 }
 
-Profiler::Profiler(ProfilerOptions options, std::string graphHash,
-                   std::string engine)
-    : options(std::move(options)), graphHash(std::move(graphHash)),
-      engine(std::move(engine)),
-      measurer(this->options.sampling, this->options.threads) {}
+//===----------------------------------------------------------------------===//
+// Profiler
+//===----------------------------------------------------------------------===//
+
+Profiler::Profiler(rt::Package &package, ProfilerOptions given)
+    : package(package), options(std::move(given)),
+      model(package.manifest(), package.gradientPlan().runs),
+      measurer(options.sampling, options.threads), rounder(options.threads) {
+  const rt::Manifest &manifest = package.manifest();
+  data.graphHash = manifest.graphHash;
+  data.engine = rt::engineName(manifest.engine);
+  data.sampling = options.sampling;
+  std::vector<size_t> launches;
+  for (const ProductModel &product : model.products()) {
+    data.candidates.push_back(
+        options.candidates.empty()
+            ? defaultCandidates(product.gradientSide)
+            : parseCandidates(options.candidates, product.gradientSide));
+    if (product.role == Role::Dgrad)
+      launches.push_back(product.launch);
+  }
+  std::vector<std::vector<size_t>> found =
+      rt::gradientsReachedFrom(manifest, launches);
+  reached.resize(model.products().size());
+  for (size_t i = 0, next = 0; i < reached.size(); ++i)
+    if (model.products()[i].role == Role::Dgrad)
+      reached[i] = std::move(found[next++]);
+  if (!options.probes.empty())
+    data.probes = parseProbes(options.probes, model);
+  chooseSketches();
+}
+
+/// Sizes of sketches: what memory allows, the same for gradients with probes
+/// and without, since their difference is taken.
+void Profiler::chooseSketches() {
+  data.sketch = options.sketch;
+  if (options.sketch != 0) {
+    gradientSketch = errorSketch = options.sketch;
+    return;
+  }
+  size_t vectors = package.manifest().gradients.size() *
+                   (data.probes.size() + 1) * options.batches;
+  gradientSketch = std::clamp(kGradientFloats / std::max<size_t>(vectors, 1),
+                              kLeastCoordinates, kMostCoordinates);
+  errorSketch = std::clamp(2 * kMostCoordinates / options.batches,
+                           kLeastCoordinates, 2 * kMostCoordinates);
+}
 
 void Profiler::beginPoint(int64_t step) {
-  if (step < 0 || (!points.empty() && step <= points.back().step))
-    rt::fail(MPT_ERROR_ARGUMENT, "profile: point at step ", step,
-             ", expected one after step ",
-             points.empty() ? -1 : points.back().step);
+  if (isOpen)
+    rt::fail(MPT_ERROR_STATE, "profile: the point before has not ended");
+  int64_t last = data.points.empty() ? -1 : data.points.back().step;
+  if (step <= last)
+    rt::fail(MPT_ERROR_STATE, "profile: point at step ", step,
+             ", expected one after step ", last);
   discardBatch();
-  points.push_back({step, 0});
-  for (auto &[launch, series] : products)
-    series.points.resize(points.size());
+  data.points.emplace_back();
+  point().step = step;
+  point().tensors.resize(model.tensors().size());
+  point().products.resize(model.products().size());
+  parameters.assign(model.tensors().size(), std::nullopt);
+  sketches = {};
+  isOpen = true;
 }
 
-ProductSeries &Profiler::seriesOf(const mpt_product_view &p) {
-  auto [it, isNew] = products.try_emplace(p.launch);
-  ProductSeries &series = it->second;
-  if (isNew) {
-    series.name = p.name ? p.name : "";
-    series.role = p.role ? p.role : "";
-    series.m = p.m;
-    series.n = p.n;
-    series.k = p.k;
-    series.batch = p.batch[0] * p.batch[1];
-    series.candidates = options.candidates.empty()
-                            ? defaultCandidates(series.role)
-                            : options.candidates;
-    series.points.resize(points.size());
+void Profiler::discardBatch() { pending = {}; }
+
+double Profiler::loss() const {
+  float value;
+  std::memcpy(&value, package.data(package.result("loss")), sizeof value);
+  return value;
+}
+
+std::vector<std::vector<float>> Profiler::sketchGradients() const {
+  const rt::Manifest &manifest = package.manifest();
+  std::vector<std::vector<float>> result;
+  for (size_t i = 0; i < manifest.gradients.size(); ++i) {
+    const rt::Tensor &parameter =
+        manifest.arguments[manifest.gradients[i].parameter];
+    result.push_back(sketch(package.gradient(i), size_t(parameter.bytes) / 4,
+                            gradientSketch, kSketchSeed));
   }
-  return series;
+  return result;
 }
 
-static void refuseOperand(const mpt_product_view &p, const char *side,
-                          const OperandStatistics &s, const Point &point) {
+void Profiler::measure(int64_t rngStep) {
+  if (!isOpen)
+    rt::fail(MPT_ERROR_STATE, "profile: no point has begun");
+  if (point().batches == options.batches)
+    rt::fail(MPT_ERROR_STATE, "profile: more than ", options.batches,
+             " batches at a point");
+  discardBatch();
+  pending.tensors = parameters;
+  failure = nullptr;
+  auto observer = [](const mpt_product_view *seen, void *user) {
+    auto *self = static_cast<Profiler *>(user);
+    try {
+      self->observe(*seen);
+      return 0;
+    } catch (...) {
+      self->failure = std::current_exception();
+      return 1;
+    }
+  };
+  package.setObserver(observer, this);
+  try {
+    package.runGradient(rngStep);
+  } catch (...) {
+    package.setObserver(nullptr, nullptr);
+    discardBatch();
+    if (failure)
+      std::rethrow_exception(failure);
+    throw;
+  }
+  package.setObserver(nullptr, nullptr);
+  pending.loss = loss();
+  pending.gradients = sketchGradients();
+  pending.isMeasured = true;
+}
+
+void Profiler::observe(const mpt_product_view &seen) {
+  for (size_t index : model.measuredAfter(static_cast<size_t>(seen.launch)))
+    measureProduct(index);
+}
+
+mpt_product_view Profiler::viewOf(const ProductModel &product) const {
+  const rt::Launch &launch = package.manifest().launches[product.launch];
+  mpt_product_view view = {};
+  view.name = launch.name.c_str();
+  view.role = launch.role.c_str();
+  view.launch = static_cast<int64_t>(product.launch);
+  view.m = launch.m;
+  view.n = launch.n;
+  view.k = launch.k;
+  std::copy_n(launch.batch, 2, view.batch);
+  view.lhs = metrics::viewOf(package, launch.lhs);
+  view.rhs = metrics::viewOf(package, launch.rhs);
+  view.result = metrics::viewOf(package, launch.product);
+  return view;
+}
+
+/// A wgrad product looks at the same elements in all batches of a point, since
+/// its error is followed from batch to batch.
+Draw Profiler::drawOf(const ProductModel &product) const {
+  uint32_t batch = static_cast<uint32_t>(data.points.back().batches);
+  Draw draw;
+  draw.product = num::nameId(roleName(product.role), num::nameId(product.name));
+  draw.step = static_cast<uint32_t>(data.points.back().step);
+  draw.batch = product.role == Role::Wgrad ? 0 : batch;
+  draw.round = batch;
+  return draw;
+}
+
+const std::vector<double> &Profiler::amaxHistory(size_t tensor) const {
+  return data.points.back().tensors[tensor].amax;
+}
+
+void Profiler::refuse(const TensorModel &tensor,
+                      const OperandStatistics &s) const {
   if (s.nonfinite() == 0)
     return;
-  rt::fail(MPT_ERROR_STATE, "product '", p.name, "' (", p.role, "): ", side,
-           " has ", s.nans, " NaN and ", s.infinities, " infinite of ",
-           s.elements, " elements, at step ",
-           point.step + int64_t(point.batches));
+  const PointData &point = data.points.back();
+  rt::fail(MPT_ERROR_STATE, "tensor '", tensor.name, "' has ", s.nans,
+           " NaN and ", s.infinities, " infinite of ", s.elements,
+           " elements, in batch ", point.batches, " of the point at step ",
+           point.step);
 }
 
-void Profiler::observe(const mpt_product_view &product) {
-  if (points.empty())
-    rt::fail(MPT_ERROR_STATE, "profile: no point has begun");
-  ProductSeries &series = seriesOf(product);
-  if (!pending.empty() && pending.front().series == &series)
-    rt::fail(MPT_ERROR_STATE, "profile: the batch before has not been ended");
-  const Point &point = points.back();
-  Draw draw{num::nameId(series.role, num::nameId(series.name)),
-            static_cast<uint32_t>(point.step),
-            static_cast<uint32_t>(point.batches)};
-  ProductMetrics metrics = measurer.measure(product, series.candidates, draw);
-  if (options.stopOnNonfinite) {
-    refuseOperand(product, "lhs", metrics.lhs, point);
-    refuseOperand(product, "rhs", metrics.rhs, point);
+const OperandStatistics &Profiler::scan(size_t index) {
+  std::optional<OperandStatistics> &statistics = pending.tensors[index];
+  if (!statistics) {
+    const TensorModel &tensor = model.tensors()[index];
+    mpt_product_view view = {};
+    view.m = tensor.rows;
+    view.k = tensor.columns;
+    view.n = 1;
+    std::copy_n(tensor.batch, 2, view.batch);
+    view.lhs = view.rhs = metrics::viewOf(package, tensor.matrix);
+    statistics = measurer.scan(view, GradientSide::Lhs);
+    if (options.stopOnNonfinite)
+      refuse(tensor, *statistics);
   }
-  pending.push_back({&series, std::move(metrics)});
+  return *statistics;
+}
+
+void Profiler::measureProduct(size_t index) {
+  const ProductModel &product = model.products()[index];
+  Request request;
+  request.product = viewOf(product);
+  request.draw = drawOf(product);
+  request.candidates = data.candidates[index];
+  request.lhs = &scan(product.lhs);
+  request.rhs = &scan(product.rhs);
+  if (product.gradient) {
+    scan(*product.gradient);
+    request.gradient = metrics::viewOf(package, product.gradientMatrix);
+  }
+  for (auto [history, tensor] : {std::pair(&request.lhsHistory, product.lhs),
+                                 {&request.rhsHistory, product.rhs}}) {
+    const std::vector<double> &amax = amaxHistory(tensor);
+    history->assign(amax.begin(), amax.end());
+  }
+  if (product.role == Role::Wgrad)
+    request.sketch = errorSketch;
+  pending.products[index] = measurer.measure(request);
+}
+
+void Profiler::probe(size_t index, int64_t rngStep) {
+  if (!pending.isMeasured)
+    rt::fail(MPT_ERROR_STATE, "profile: a probe needs a batch that has been "
+                              "measured");
+  if (index >= data.probes.size())
+    rt::fail(MPT_ERROR_ARGUMENT, "profile: probe ", index,
+             ", expected below ", data.probes.size());
+  const ProbeModel &probe = data.probes[index];
+  std::map<size_t, size_t> products; // by launch
+  for (size_t i = 0; i < probe.candidates.size(); ++i)
+    if (probe.candidates[i])
+      products[model.products()[i].launch] = i;
+
+  auto multiply = [&](const mpt_product_view &p) {
+    auto operand = [](auto &to, const mpt_matrix_view &view, auto *pointer) {
+      to.data = pointer;
+      to.rows = view.rows;
+      to.columns = view.columns;
+      std::copy_n(view.batch, 2, to.batch);
+    };
+    rt::Product product;
+    product.m = p.m;
+    product.n = p.n;
+    product.k = p.k;
+    std::copy_n(p.batch, 2, product.batch);
+    operand(product.lhs, p.lhs, p.lhs.data);
+    operand(product.rhs, p.rhs, p.rhs.data);
+    operand(product.result, p.result, const_cast<float *>(p.result.data));
+    package.runProduct(product);
+  };
+  package.setProductRunner([&](const rt::BoundLaunch &launch, size_t at) {
+    auto it = products.find(at);
+    if (it == products.end())
+      return package.runProduct(launch.product);
+    const ProductModel &product = model.products()[it->second];
+    const std::vector<double> &left = amaxHistory(product.lhs);
+    const std::vector<double> &right = amaxHistory(product.rhs);
+    rounder.run(viewOf(product), *probe.candidates[it->second],
+                drawOf(product), {left.begin(), left.end()},
+                {right.begin(), right.end()}, multiply);
+  });
+  try {
+    package.runGradient(rngStep);
+  } catch (...) {
+    package.setProductRunner(nullptr);
+    throw;
+  }
+  package.setProductRunner(nullptr);
+
+  Pending::Probe found;
+  found.lossChange = loss() - pending.loss;
+  std::vector<std::vector<float>> gradients = sketchGradients();
+  double signal = 0;
+  for (size_t g = 0; g < gradients.size(); ++g) {
+    for (size_t i = 0; i < gradients[g].size(); ++i)
+      found.errors.push_back(gradients[g][i] - pending.gradients[g][i]);
+    signal += squaredNorm(pending.gradients[g]);
+  }
+  found.relVar = ratioOf(squaredNorm(found.errors), signal);
+  pending.probes[index] = std::move(found);
 }
 
 void Profiler::endBatch() {
-  if (points.empty() || pending.empty())
-    rt::fail(MPT_ERROR_STATE, "profile: no product was seen in this batch");
-  for (const Pending &p : pending) {
-    PointSeries &point = p.series->points.back();
-    ++point.batches;
-    point.lhs.add(p.metrics.lhs);
-    point.rhs.add(p.metrics.rhs);
-    point.excluded.push_back(p.metrics.excluded);
-    point.candidates.resize(p.series->candidates.size());
-    for (size_t c = 0; c < point.candidates.size(); ++c)
-      point.candidates[c].add(p.metrics.candidates[c]);
+  if (!pending.isMeasured || pending.probes.size() != data.probes.size())
+    rt::fail(MPT_ERROR_STATE, "profile: the batch has not been measured");
+  PointData &p = point();
+  for (size_t t = 0; t < pending.tensors.size(); ++t) {
+    if (!pending.tensors[t])
+      continue;
+    p.tensors[t].add(*pending.tensors[t]);
+    if (model.tensors()[t].isParameter)
+      parameters[t] = pending.tensors[t];
   }
-  pending.clear();
-  ++points.back().batches;
+  for (auto &[index, metrics] : pending.products) {
+    ProductPoint &product = p.products[index];
+    product.excluded.push_back(metrics.excluded);
+    product.candidates.resize(metrics.candidates.size());
+    for (size_t c = 0; c < metrics.candidates.size(); ++c)
+      product.candidates[c].add(metrics.candidates[c]);
+    if (model.products()[index].role != Role::Wgrad)
+      continue;
+    PointSketches::Product &kept = sketches.products[index];
+    kept.result.push_back(std::move(metrics.result));
+    kept.errors.resize(metrics.candidates.size());
+    for (size_t c = 0; c < metrics.candidates.size(); ++c)
+      kept.errors[c].push_back(std::move(metrics.candidates[c].error));
+  }
+  sketches.gradients.resize(pending.gradients.size());
+  for (size_t g = 0; g < pending.gradients.size(); ++g)
+    sketches.gradients[g].push_back(std::move(pending.gradients[g]));
+  sketches.probes.resize(data.probes.size());
+  for (auto &[index, found] : pending.probes) {
+    sketches.probes[index].errors.push_back(std::move(found.errors));
+    sketches.probes[index].relVar.push_back(found.relVar);
+    sketches.probes[index].lossChange.push_back(found.lossChange);
+  }
+  p.loss.push_back(pending.loss);
+  ++p.batches;
+  discardBatch();
+}
+
+//===----------------------------------------------------------------------===//
+// The end of a point
+//===----------------------------------------------------------------------===//
+
+/// Error that persists over batches, of the squared norm of the mean gradient.
+static Summary persistentOf(const Gram &errors, const Gram &gradient) {
+  return bootstrapStatistic(
+      errors.size(), [&](const std::vector<size_t> &choice) {
+        return errors.resample(choice).persistent() /
+               gradient.resample(choice).squaredMean();
+      });
+}
+
+/// Sums of Gram matrices: inner products of vectors put end to end.
+static Gram gramOfAll(const std::vector<PointSketches::Batches> &parts,
+                      size_t batches) {
+  PointSketches::Batches joined(batches);
+  for (const PointSketches::Batches &part : parts)
+    for (size_t b = 0; b < batches; ++b)
+      joined[b].insert(joined[b].end(), part[b].begin(), part[b].end());
+  return gramOf(joined);
+}
+
+void Profiler::endPoint() {
+  if (!isOpen)
+    return;
+  isOpen = false;
+  discardBatch();
+  PointData &p = point();
+  if (p.batches == 0) {
+    data.points.pop_back();
+    return;
+  }
+  std::vector<double> signal, noise; // by gradient
+  for (const PointSketches::Batches &batches : sketches.gradients) {
+    Gram gram = gramOf(batches);
+    signal.push_back(gram.squaredMean());
+    noise.push_back(gram.variance());
+  }
+  bool hasNoise = p.batches > 1;
+  if (hasNoise) {
+    p.gradientSignal = p.gradientNoise = 0;
+    for (size_t g = 0; g < signal.size(); ++g) {
+      p.gradientSignal += signal[g];
+      p.gradientNoise += noise[g];
+    }
+  }
+  for (size_t i = 0; i < reached.size() && hasNoise; ++i) {
+    double signals = 0, noises = 0;
+    for (size_t g : reached[i]) {
+      signals += signal[g];
+      noises += noise[g];
+    }
+    p.products[i].signal = ratioOf(signals, noises);
+  }
+  for (auto &[index, kept] : sketches.products) {
+    Gram result = gramOf(kept.result);
+    if (hasNoise)
+      p.products[index].signal =
+          ratioOf(result.squaredMean(), result.variance());
+    for (size_t c = 0; c < kept.errors.size(); ++c)
+      p.products[index].candidates[c].persistent =
+          persistentOf(gramOf(kept.errors[c]), result);
+  }
+  Gram whole = gramOfAll(sketches.gradients, p.batches);
+  for (const PointSketches::Probe &probe : sketches.probes) {
+    Gram errors = gramOf(probe.errors);
+    ProbePoint point;
+    point.relVar = summarize(probe.relVar);
+    point.lossChange = summarize(probe.lossChange);
+    point.persistent = persistentOf(errors, whole);
+    point.noiseRatio = bootstrapStatistic(
+        p.batches, [&](const std::vector<size_t> &choice) {
+          return errors.resample(choice).variance() / whole.variance();
+        });
+    p.probes.push_back(point);
+  }
+  sketches = {};
 }
 
 } // namespace mpt::metrics

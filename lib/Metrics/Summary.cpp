@@ -8,32 +8,44 @@
 //===----------------------------------------------------------------------===//
 
 #include "Evaluate.h"
-#include "mpt/Metrics/Profiler.h"
+#include "ProfileData.h"
 #include "mpt/Numerics/Philox.h"
 
 #include <cmath>
-#include <limits>
+#include <numeric>
 
 namespace mpt::metrics {
 
-static constexpr int kResamples = 1000;
+static constexpr uint32_t kResamples = 1000;
 
-/// The 2.5 and 97.5 percentiles of the means of resamples.
-static std::pair<double, double> bootstrap(const std::vector<double> &values) {
-  uint32_t n = static_cast<uint32_t>(values.size());
-  double means[kResamples];
+/// Calls body(choice) for every resample of `n` batches.
+template <typename Body>
+static void forResamples(size_t n, const Body &body) {
+  std::vector<size_t> choice(n);
+  uint32_t count = static_cast<uint32_t>(n);
   for (uint32_t r = 0; r < kResamples; ++r) {
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i += 4) {
-      num::Words4<uint32_t> words = num::philox(i / 4, r, n, 0u, 0u, 0u);
+    for (uint32_t i = 0; i < count; i += 4) {
+      num::Words4<uint32_t> words = num::philox(i / 4, r, count, 0u, 0u, 0u);
       uint32_t word[4] = {words.x, words.y, words.z, words.w};
-      for (uint32_t j = 0; j < 4 && i + j < n; ++j)
-        sum += values[num::mulhi(word[j], n)];
+      for (uint32_t j = 0; j < 4 && i + j < count; ++j)
+        choice[i + j] = num::mulhi(word[j], count);
     }
-    means[r] = sum / n;
+    body(choice);
   }
-  double low = quantile(means, kResamples, 0.025);
-  return {low, quantile(means, kResamples, 0.975)};
+}
+
+/// Arithmetic mean.
+static double meanOf(const std::vector<double> &values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) /
+         double(values.size());
+}
+
+/// n - 1 in the denominator.
+static double deviationOf(const std::vector<double> &values, double mean) {
+  double squares = 0;
+  for (double value : values)
+    squares += (value - mean) * (value - mean);
+  return std::sqrt(squares / double(values.size() - 1));
 }
 
 Summary summarize(const std::vector<double> &all) {
@@ -41,20 +53,44 @@ Summary summarize(const std::vector<double> &all) {
   for (double value : all)
     if (value == value)
       values.push_back(value);
-  if (values.empty()) {
-    double none = std::numeric_limits<double>::quiet_NaN();
-    return {none, none, none, none};
-  }
-  double sum = 0, squares = 0, n = double(values.size());
-  for (double value : values)
-    sum += value;
-  double mean = sum / n;
+  if (values.empty())
+    return {};
+  double mean = meanOf(values);
   if (values.size() == 1)
     return {mean, 0, mean, mean};
-  for (double value : values)
-    squares += (value - mean) * (value - mean);
-  auto [low, high] = bootstrap(values);
-  return {mean, std::sqrt(squares / (n - 1)), low, high};
+  std::vector<double> means;
+  means.reserve(kResamples);
+  forResamples(values.size(), [&](const std::vector<size_t> &choice) {
+    double sum = 0;
+    for (size_t index : choice)
+      sum += values[index];
+    means.push_back(sum / double(choice.size()));
+  });
+  double low = quantile(means.data(), means.size(), 0.025);
+  return {mean, deviationOf(values, mean), low,
+          quantile(means.data(), means.size(), 0.975)};
+}
+
+Summary bootstrapStatistic(
+    size_t batches,
+    const std::function<double(const std::vector<size_t> &choice)> &statistic) {
+  if (batches < 2)
+    return {};
+  std::vector<size_t> all(batches);
+  std::iota(all.begin(), all.end(), size_t(0));
+  double value = statistic(all);
+  if (!std::isfinite(value))
+    return {};
+  std::vector<double> drawn;
+  forResamples(batches, [&](const std::vector<size_t> &choice) {
+    if (double d = statistic(choice); std::isfinite(d))
+      drawn.push_back(d);
+  });
+  if (drawn.size() < 2)
+    return {value, kNoValue, kNoValue, kNoValue};
+  double low = quantile(drawn.data(), drawn.size(), 0.025);
+  double high = quantile(drawn.data(), drawn.size(), 0.975);
+  return {value, deviationOf(drawn, meanOf(drawn)), low, high};
 }
 
 } // namespace mpt::metrics

@@ -31,6 +31,8 @@ mpt_status mpt::rt::report(mpt_status status, const char *message) noexcept {
   return status;
 }
 
+Package &mpt::rt::packageOf(mpt_package *package) { return package->package; }
+
 static mpt_status describe(const std::vector<Tensor> &tensors, int index,
                            const char *what, mpt_tensor_info *out) {
   return guarded([&] {
@@ -151,7 +153,53 @@ mpt_status mpt_result(const mpt_package *package, const char *name,
     require(name, "name");
     require(out, "out");
     const Package &p = package->package;
-    *out = p.data(p.result(name));
+    const Tensor &result = p.result(name);
+    p.requireComputed(result);
+    *out = p.data(result);
+  });
+}
+
+mpt_status mpt_run_gradient(mpt_package *package, int64_t rng_step) {
+  return guarded([&] { package->package.runGradient(rng_step); });
+}
+
+int mpt_gradient_count(const mpt_package *package) {
+  return static_cast<int>(package->package.manifest().gradients.size());
+}
+
+mpt_status mpt_gradient_info(const mpt_package *package, int index,
+                             mpt_tensor_info *out) {
+  const Manifest &manifest = package->package.manifest();
+  mpt_status status = guarded([&] {
+    if (index < 0 || index >= static_cast<int>(manifest.gradients.size()))
+      fail(MPT_ERROR_ARGUMENT, "gradient index is ", index,
+           ", expected at least 0 and below ", manifest.gradients.size());
+  });
+  if (status != MPT_OK)
+    return status;
+  status = describe(manifest.arguments,
+                    static_cast<int>(manifest.gradients[index].parameter),
+                    "argument", out);
+  if (status == MPT_OK)
+    out->kind = MPT_RESULT;
+  return status;
+}
+
+mpt_status mpt_gradient(const mpt_package *package, const char *parameter,
+                        const float **out) {
+  return guarded([&] {
+    require(parameter, "parameter");
+    require(out, "out");
+    const Package &p = package->package;
+    const Manifest &manifest = p.manifest();
+    for (size_t i = 0; i != manifest.gradients.size(); ++i)
+      if (manifest.arguments[manifest.gradients[i].parameter].name ==
+          parameter) {
+        *out = p.gradient(i);
+        return;
+      }
+    fail(MPT_ERROR_ARGUMENT, "the package has no gradient of '", parameter,
+         "'; it has those of ", manifest.gradients.size(), " parameters");
   });
 }
 

@@ -37,7 +37,10 @@ struct GradientPlan {
   /// By launch: it runs. Launches that write an argument do not, nor do those
   /// that read what a launch that does not run would have written.
   std::vector<bool> runs;
-  /// By result: empty, or the launch that does not run and that it depends on.
+  /// By buffer: a launch that runs reads it.
+  std::vector<bool> reads;
+  /// By result: empty, or the launch that keeps it from being there in the end:
+  /// one that does not run, or that writes over it.
   std::vector<std::string> missing;
 };
 

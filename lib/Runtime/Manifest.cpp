@@ -63,6 +63,7 @@ private:
   Matrix parseMatrix(const JsonCursor &json, const Launch &launch, int64_t rows,
                      int64_t columns, bool isResult);
   void parseScatterAdd(const JsonCursor &json, Launch &launch);
+  void parseGradients();
   int64_t parseBufferIndex(const JsonCursor &json);
   Place parsePlace(const JsonCursor &json, int64_t bytes);
   int64_t multiply(const JsonCursor &json,
@@ -100,6 +101,8 @@ Manifest Parser::parse() {
   JsonCursor launches = root.at("launches");
   for (size_t i = 0, e = launches.size(); i != e; ++i)
     manifest.launches.push_back(parseLaunch(launches.at(i)));
+  if (root.has("gradients"))
+    parseGradients();
   return std::move(manifest);
 }
 
@@ -331,6 +334,12 @@ Launch Parser::parseLaunch(const JsonCursor &json) {
     JsonCursor args = json.at("args");
     for (size_t i = 0, e = args.size(); i != e; ++i)
       launch.args.push_back(parsePlace(args.at(i), 0));
+    if (json.has("written")) {
+      launch.written = json.at("written").integer(0);
+      if (launch.written > static_cast<int64_t>(launch.args.size()))
+        json.at("written").expected("at most the number of args, " +
+                                    std::to_string(launch.args.size()));
+    }
   } else if (op.string() == "product") {
     launch.op = LaunchOp::Product;
     parseProduct(json, launch);
@@ -459,6 +468,50 @@ void Parser::parseScatterAdd(const JsonCursor &json, Launch &launch) {
   aligned("result", launch.result, 4);
   aligned("updates", launch.updates, 4);
   aligned("ids", launch.ids, dtypeInfo(*dtype).bytes);
+}
+
+void Parser::parseGradients() {
+  JsonCursor gradients = root.at("gradients");
+  std::set<size_t> seen;
+  for (size_t i = 0, e = gradients.size(); i != e; ++i) {
+    JsonCursor json = gradients.at(i);
+    JsonCursor parameter = json.at("parameter");
+    const std::string &name = parameter.string();
+    auto it =
+        std::find_if(manifest.arguments.begin(), manifest.arguments.end(),
+                     [&](const Tensor &tensor) { return tensor.name == name; });
+    if (it == manifest.arguments.end() || it->kind != MPT_PARAMETER ||
+        it->dtype != MPT_F32)
+      parameter.expected("the name of an f32 parameter");
+    Gradient gradient;
+    gradient.parameter = static_cast<size_t>(it - manifest.arguments.begin());
+    if (!seen.insert(gradient.parameter).second)
+      parameter.expected("a parameter that no other gradient has");
+    gradient.place.buffer = parseBufferIndex(json.at("buffer"));
+    gradient.place.offset = json.at("offset").integer(0);
+    if (gradient.place.offset % 4 != 0)
+      json.at("offset").expected("a multiple of 4");
+    // Bytes from the first element to the end of the last one.
+    __int128 span = it->bytes;
+    if (json.has("strides")) {
+      JsonCursor strides = json.at("strides");
+      if (strides.size() != it->shape.size())
+        strides.expected("one stride for each dim of " + toString(it->shape));
+      __int128 last = 0;
+      for (size_t d = 0; d != it->shape.size(); ++d) {
+        gradient.strides.push_back(strides.at(d).integer(0));
+        last += static_cast<__int128>(it->shape[d] - 1) * gradient.strides[d];
+      }
+      span = it->bytes == 0 ? 0 : (last + 1) * 4;
+    }
+    int64_t available = manifest.buffers[gradient.place.buffer].bytes;
+    if (gradient.place.offset + span > available)
+      fail(MPT_ERROR_FORMAT, json.location(), ": the gradient of '", name,
+           "' (", toString(it->shape), ") at offset ", gradient.place.offset,
+           " reaches beyond the ", available, " bytes of buffer ",
+           gradient.place.buffer);
+    manifest.gradients.push_back(gradient);
+  }
 }
 
 } // namespace

@@ -78,11 +78,11 @@ struct Launch {
   Place source, result;
 };
 
-/// Where the gradient of a parameter lies, dense, once the backward pass is
-/// done.
+/// Where the gradient of a parameter lies once the backward pass is done.
 struct Gradient {
   size_t parameter = 0; ///< Index in `arguments`.
   Place place;
+  std::vector<int64_t> strides; ///< In elements; none: dense, row-major.
 };
 
 struct Manifest {

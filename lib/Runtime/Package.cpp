@@ -143,7 +143,8 @@ void Package::allocate() {
     addresses.push_back(state.data() + offset);
     offset += align(static_cast<size_t>(buffer.bytes));
     if (!buffer.content.empty())
-      std::memcpy(addresses.back(), buffer.content.data(), buffer.content.size());
+      std::memcpy(addresses.back(), buffer.content.data(),
+                  buffer.content.size());
   }
 }
 

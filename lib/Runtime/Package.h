@@ -117,9 +117,13 @@ private:
   void bind(const Launch &launch);
   /// Fails with MPT_ERROR_ARGUMENT on a value that the step must not see.
   void checkValues(const Tensor &tensor, const void *data) const;
-  void checkReady() const;
+  /// All arguments are set and hold values that the launches may see; of those
+  /// that `plan` does not read, hyperparameters may be missing.
+  void checkReady(const GradientPlan *plan = nullptr) const;
+  std::optional<int64_t> rngStep() const;
   void setRngStep(int64_t step);
   void runLaunch(size_t index);
+  void gatherGradients();
   void run(const BoundLaunch &launch);
   void scatterAdd(const BoundLaunch &launch);
   void observe(const BoundLaunch &launch, int64_t index);
@@ -128,7 +132,7 @@ private:
   Manifest description;
   std::unique_ptr<KernelLibrary> kernels;
   Gemm gemm = nullptr;
-  Memory arena, state;         // `state`: arguments and constants
+  Memory arena, state;           // `state`: arguments and constants
   std::vector<char *> addresses; // by buffer
   std::unordered_map<std::string, size_t> argumentByName, resultByName;
   std::vector<bool> isSet; // by argument
@@ -139,9 +143,11 @@ private:
   void *observerUser = nullptr;
   ProductRunner productRunner;
   std::optional<GradientPlan> plannedGradient;
+  /// Dense copies of gradients that lie with strides, by index.
+  std::unordered_map<size_t, std::vector<float>> gathered;
   bool profiling = false;
   bool stepping = false;
-  bool damaged = false; // a step failed halfway
+  bool damaged = false;      // a step failed halfway
   bool hasGradients = false; // the last run was runGradient, and it succeeded
   int64_t steps = 0;
 };

@@ -18,7 +18,7 @@ namespace mpt::rt {
 /// Bytes below which copying on one thread is faster than waking another.
 static constexpr int64_t kCopyGrain = 1 << 16;
 
-void Package::checkReady() const {
+void Package::checkReady(const GradientPlan *plan) const {
   if (stepping)
     fail(MPT_ERROR_STATE, "a step is already running in this package");
   if (damaged)
@@ -27,9 +27,12 @@ void Package::checkReady() const {
   constexpr int most = 5;
   std::string missing;
   int count = 0;
+  auto needed = [&](const Tensor &tensor) {
+    return !plan || tensor.kind != MPT_HYPER || plan->reads[tensor.buffer];
+  };
   for (size_t i = 0; i != description.arguments.size(); ++i) {
     const Tensor &tensor = description.arguments[i];
-    if (!isSet[i] && ++count <= most)
+    if (!isSet[i] && needed(tensor) && ++count <= most)
       missing += (count == 1 ? "" : ", ") + std::string(kindName(tensor.kind)) +
                  " '" + tensor.name + "'";
   }
@@ -38,46 +41,60 @@ void Package::checkReady() const {
   if (count != 0)
     fail(MPT_ERROR_STATE, "not set before the step: ", missing);
   for (const Tensor &tensor : description.arguments)
-    if (!isState(tensor.kind))
+    if (!isState(tensor.kind) && needed(tensor))
       checkValues(tensor, data(tensor));
 }
 
-void Package::setRngStep() {
+std::optional<int64_t> Package::rngStep() const {
   auto it = argumentByName.find("rng.step");
-  if (it != argumentByName.end() &&
-      description.arguments[it->second].kind == MPT_RNG)
-    std::memcpy(data(description.arguments[it->second]), &steps, sizeof steps);
+  if (it == argumentByName.end() ||
+      description.arguments[it->second].kind != MPT_RNG)
+    return std::nullopt;
+  int64_t step = 0;
+  std::memcpy(&step, data(description.arguments[it->second]), sizeof step);
+  return step;
+}
+
+void Package::setRngStep(int64_t step) {
+  if (rngStep())
+    std::memcpy(data(argument(argumentIndex("rng.step"))), &step, sizeof step);
 }
 
 void Package::step() {
   checkReady();
-  setRngStep();
+  setRngStep(steps);
   struct Guard {
     Package &package;
     bool finished = false;
-    explicit Guard(Package &p) : package(p) { p.stepping = true; }
+    explicit Guard(Package &p) : package(p) {
+      p.stepping = true;
+      p.hasGradients = false;
+    }
     ~Guard() {
       package.stepping = false;
       package.damaged = !finished;
     }
   } guard(*this);
-  using Clock = std::chrono::steady_clock;
-  for (size_t i = 0; i != bound.size(); ++i) {
-    BoundLaunch &launch = bound[i];
-    if (profiling) {
-      Clock::time_point begin = Clock::now();
-      run(launch);
-      launch.seconds +=
-          std::chrono::duration<double>(Clock::now() - begin).count();
-      ++launch.calls;
-    } else {
-      run(launch);
-    }
-    if (observer && launch.launch->op == LaunchOp::Product)
-      observe(launch, static_cast<int64_t>(i));
-  }
+  for (size_t i = 0; i != bound.size(); ++i)
+    runLaunch(i);
   guard.finished = true;
   ++steps;
+}
+
+void Package::runLaunch(size_t index) {
+  using Clock = std::chrono::steady_clock;
+  BoundLaunch &launch = bound[index];
+  if (profiling) {
+    Clock::time_point begin = Clock::now();
+    run(launch);
+    launch.seconds +=
+        std::chrono::duration<double>(Clock::now() - begin).count();
+    ++launch.calls;
+  } else {
+    run(launch);
+  }
+  if (observer && launch.launch->op == LaunchOp::Product)
+    observe(launch, static_cast<int64_t>(index));
 }
 
 void Package::run(const BoundLaunch &b) {
@@ -89,7 +106,10 @@ void Package::run(const BoundLaunch &b) {
     });
     break;
   case LaunchOp::Product:
-    runProduct(b.product, gemm, pool);
+    if (productRunner)
+      productRunner(b, static_cast<size_t>(&b - bound.data()));
+    else
+      runProduct(b.product);
     break;
   case LaunchOp::ScatterAdd:
     scatterAdd(b);

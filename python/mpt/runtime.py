@@ -138,6 +138,7 @@ class Package:
         )
         self.arguments = self._list("argument")
         self.results = self._list("result")
+        self.gradients = self._list("gradient")
         self._arguments = {entry["name"]: entry for entry in self.arguments}
         self._results = {entry["name"]: entry for entry in self.results}
 
@@ -258,25 +259,30 @@ class Package:
         batch that is refused changes nothing.
         """
         with self._lock:
-            wanted = [e["name"] for e in self.arguments if e["kind"] in ("input", "label")]
-            for name in wanted:
-                if name not in batch:
-                    kind = self._arguments[name]["kind"]
-                    raise Error(f"the batch lacks {kind} '{name}'; it has {sorted(batch)}")
-            for name in wanted:
-                self.set(name, batch[name])
+            self._set_batch(batch, seed)
             if "lr" in self._arguments:
                 self.set("lr", np.float32(lr))
-            if "rng.seed" in self._arguments:
-                self.set("rng.seed", np.int64(seed))
-            self._observer_error = None
-            status = self._library.mpt_step(self._open())
-            if self._observer_error is not None:
-                raise self._observer_error
-            self._check(status)
+            self._run(self._library.mpt_step)
             return {name: self._result(name) for name in self._results} | {
                 "step": self.step_number
             }
+
+    def gradient(
+        self, batch: Mapping[str, Any], seed: int = 0, rng_step: int | None = None
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Loss and gradients (copies, before clipping, by parameter) on `batch`; updates nothing.
+
+        Parameters, optimizer state and step number stay as they are. `rng_step` is what
+        dropout takes for the step number, by default the number itself. Other results than
+        those that forward and backward compute cannot be read until the next step.
+        """
+        with self._lock:
+            self._set_batch(batch, seed)
+            step = self.step_number if rng_step is None else rng_step
+            self._run(self._library.mpt_run_gradient, step)
+            function = self._library.mpt_gradient
+            arrays = {e["name"]: self._memory(function, e).copy() for e in self.gradients}
+            return self._result("loss"), arrays
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a checkpoint (safetensors)."""
@@ -296,17 +302,18 @@ class Package:
     # Looking inside.
 
     def observe(self, callback: Callable[[Product], Any] | None) -> None:
-        """Calls `callback` after each product of every step; None ends it.
+        """Calls `callback` after each product of every step and gradient; None ends it.
 
         An exception in the callback stops the step and comes out of `step`; the state
-        is then undefined until a checkpoint is loaded.
+        is then undefined until a checkpoint is loaded. One that stops `gradient` leaves
+        the state as it is.
         """
 
         def call(view: Any, _: Any) -> int:
             try:
                 callback(_product(view.contents))
                 return 0
-            except BaseException as error:  # noqa: BLE001 - raised again by step()
+            except BaseException as error:  # noqa: BLE001 - raised again by _run()
                 self._observer_error = error
                 return 1
 
@@ -332,6 +339,25 @@ class Package:
         return times
 
     # Helpers.
+
+    def _set_batch(self, batch: Mapping[str, Any], seed: int) -> None:
+        wanted = [e["name"] for e in self.arguments if e["kind"] in ("input", "label")]
+        for name in wanted:
+            if name not in batch:
+                kind = self._arguments[name]["kind"]
+                raise Error(f"the batch lacks {kind} '{name}'; it has {sorted(batch)}")
+        for name in wanted:
+            self.set(name, batch[name])
+        if "rng.seed" in self._arguments:
+            self.set("rng.seed", np.int64(seed))
+
+    def _run(self, function: Any, *arguments: int) -> None:
+        """Runs launches; what the observer raised comes out."""
+        self._observer_error = None
+        status = function(self._open(), *arguments)
+        if self._observer_error is not None:
+            raise self._observer_error
+        self._check(status)
 
     def _open(self) -> ctypes.c_void_p:
         if not self._handle:

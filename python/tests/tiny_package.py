@@ -113,19 +113,19 @@ def manifest(kernels: bytes, engine: str) -> dict:
     buffers.append({"kind": "constant", "bytes": 8, "data": "0a00000000000000"})
     constant = len(buffers) - 1
 
-    def kernel(symbol, tasks, *args):
+    def kernel(symbol, tasks, reads, writes):
         return {"op": "kernel", "symbol": symbol, "name": symbol, "tasks": tasks,
-                "args": [[a, 0] for a in args]}
+                "args": [[a, 0] for a in reads + writes], "written": len(writes)}
 
     def product(name, role, m, n, k, lhs, rhs, result):
         return {"op": "product", "name": name, "role": role, "m": m, "n": n, "k": k,
                 "batch": [1, 1], "lhs": lhs, "rhs": rhs, "result": result}
 
     launches = [
-        kernel("gather", ROWS, x, e, ids, h),
+        kernel("gather", ROWS, [x, e, ids], [h]),
         product("head", "fprop", ROWS, OUT, WIDTH,
                 _matrix(h, WIDTH, 1), _matrix(w, OUT, 1), _matrix(y, OUT, 1)),
-        kernel("loss", 1, y, labels, dy, loss),
+        kernel("loss", 1, [y, labels], [dy, loss]),
         product("head/wgrad", "wgrad", WIDTH, OUT, ROWS,
                 _matrix(h, 1, WIDTH), _matrix(dy, OUT, 1), _matrix(dw, OUT, 1)),
         product("head/dgrad", "dgrad", ROWS, WIDTH, OUT,
@@ -135,9 +135,9 @@ def manifest(kernels: bytes, engine: str) -> dict:
          "table": TABLE, "init": [zeros, 0], "ids": [ids, 0], "id_dtype": "i64",
          "updates": [dh, 0], "result": [de, 0]},
         {"op": "copy", "name": "same", "bytes": 64, "source": [zeros, 0], "result": [zeros, 0]},
-        kernel("update", WIDTH * OUT, w, wm, dw, lr),
-        kernel("update", TABLE * WIDTH, e, em, de, lr),
-        kernel("count", 1, t, step, seed, constant, norm),
+        kernel("update", WIDTH * OUT, [w, wm, dw, lr], [w, wm]),
+        kernel("update", TABLE * WIDTH, [e, em, de, lr], [e, em]),
+        kernel("count", 1, [t, step, seed, constant], [norm, t]),
     ]
     return {
         "format": "mpt-package", "version": 1, "function": "step", "target": "cpu",
@@ -147,6 +147,8 @@ def manifest(kernels: bytes, engine: str) -> dict:
         "results": [{"name": "loss", "dtype": "f32", "shape": [], "buffer": loss},
                     {"name": "grad_norm", "dtype": "f32", "shape": [], "buffer": norm}],
         "arena_bytes": offset, "buffers": buffers, "launches": launches,
+        "gradients": [{"parameter": "head.weight", "buffer": dw, "offset": 0},
+                      {"parameter": "embed.weight", "buffer": de, "offset": 0}],
     }
 
 

@@ -76,6 +76,7 @@ LogicalResult Writer::kernel(const StepPlan::Launch &launch) {
     for (StepPlan::Access access : launch.accesses)
       json.array([&] { accessValues(access); });
   });
+  json.attribute("written", launch.numWritten);
   json.attribute("tasks", count);
   return success();
 }
@@ -187,6 +188,7 @@ LogicalResult mpt::writeManifest(const StepPlan &plan, const ManifestInfo &info,
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { status = writer.launches(); });
+    writer.gradients();
   });
   os << "\n";
   return status;

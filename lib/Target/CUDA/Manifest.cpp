@@ -115,6 +115,7 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { writer.launches(); });
+    writer.gradients();
   });
   os << "\n";
   return success();

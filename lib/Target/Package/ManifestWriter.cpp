@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/Package/ManifestWriter.h"
+#include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/Support/Format.h"
 
 using namespace mlir;
@@ -82,17 +83,91 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
     json.attribute("ignore_index", *argument.ignoreIndex);
 }
 
+/// The parameter whose gradient `result` is in a step without an optimizer, as
+/// --mpt-differentiate leaves it: under the parameter's name, with its type.
+static const StepPlan::Argument *
+findGradientResult(const StepPlan &plan, const StepPlan::Result &result) {
+  if (result.alias)
+    return nullptr;
+  const auto *it =
+      llvm::find_if(plan.arguments, [&](const StepPlan::Argument &argument) {
+        return argument.kind == Kind::Parameter &&
+               argument.name == result.name && argument.type == result.type;
+      });
+  return it == plan.arguments.end() ? nullptr : it;
+}
+
+/// The layout's offset counts, besides the access's.
+void ManifestWriter::gradient(StringRef parameter, StepPlan::Access access,
+                              const Layout &layout) {
+  json.object([&] {
+    json.attribute("parameter", parameter);
+    json.attribute("buffer", access.buffer);
+    json.attribute("offset", access.offset + 4 * layout.offset); // f32
+    if (!layout.isContiguous())
+      json.attributeArray("strides", [&] {
+        for (int64_t stride : layout.strides)
+          json.value(stride);
+      });
+  });
+}
+
+/// `value` as a view of an argument of its function.
+static std::optional<std::pair<unsigned, Layout>> getArgumentView(Value value) {
+  auto view = getStorageView(value);
+  auto argument = view ? dyn_cast<BlockArgument>(view->root) : BlockArgument();
+  if (!argument)
+    return std::nullopt;
+  return std::pair(argument.getArgNumber(), view->layout);
+}
+
+/// An update reads parameter and gradient; which of the step's values they are,
+/// the kernel's call says.
+void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
+  auto call = cast<func::CallOp>(launch.op);
+  auto kernel = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+      call, call.getCalleeAttr());
+  kernel.walk([&](AdamWOp update) {
+    auto parameter = getArgumentView(update.getParam());
+    auto grad = getArgumentView(update.getGrad());
+    if (!parameter || !grad)
+      return;
+    // What the call passes: kernels see it dense, from the access's offset on.
+    auto bound = getArgumentView(call.getOperand(parameter->first));
+    auto source = getStorageView(call.getOperand(grad->first));
+    if (!bound || !source || !source->layout.isContiguous())
+      return;
+    gradient(plan.arguments[bound->first].name, launch.accesses[grad->first],
+             grad->second);
+  });
+}
+
+void ManifestWriter::gradients() {
+  json.attributeArray("gradients", [&] {
+    for (const StepPlan::Result &result : plan.results)
+      if (findGradientResult(plan, result))
+        gradient(result.name, result.access,
+                 Layout::contiguous(result.type.getShape()));
+    for (const StepPlan::Launch &launch : plan.launches)
+      if (launch.kind == StepPlan::LaunchKind::Kernel)
+        gradientsOfUpdates(launch);
+  });
+}
+
 void ManifestWriter::signature() {
   json.attributeArray("arguments", [&] {
     for (const StepPlan::Argument &entry : plan.arguments)
       json.object([&] { argument(entry); });
   });
-  // Updated state is its argument.
+  // Updated state is its argument. The gradient of a step without an optimizer
+  // has its parameter's name, which is the argument's.
   json.attributeArray("results", [&] {
     for (const StepPlan::Result &result : plan.results)
       if (!result.alias)
         json.object([&] {
-          json.attribute("name", result.name);
+          json.attribute("name", findGradientResult(plan, result)
+                                     ? result.name + "/grad"
+                                     : result.name);
           typed(result.type);
           json.attribute("buffer", result.access.buffer);
         });

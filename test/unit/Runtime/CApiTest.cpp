@@ -7,7 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Types.h"
+#include "Boundary.h"
+#include "Package.h"
 #include "mpt/Runtime/mpt.h"
 
 #include <filesystem>
@@ -17,10 +18,12 @@
 #include <unistd.h>
 
 namespace fs = std::filesystem;
+using namespace mpt::rt;
 
 namespace {
 
-/// y = x * w; z = y + lr; loss = sum of the first n elements of z.
+/// y = x * w; z = y + lr; loss = sum of the first rng.step elements of z. The
+/// buffer of y passes for the gradient of w.
 const char manifest[] = R"({
   "format": "mpt-package", "version": 1, "function": "step", "target": "cpu",
   "engine": "reference", "graph_hash": "00112233445566aa",
@@ -38,7 +41,7 @@ const char manifest[] = R"({
   "buffers": [
     {"kind": "argument", "bytes": 24}, {"kind": "argument", "bytes": 24},
     {"kind": "argument", "bytes": 4}, {"kind": "argument", "bytes": 8},
-    {"kind": "arena", "bytes": 16, "offset": 0},
+    {"kind": "arena", "bytes": 24, "offset": 0},
     {"kind": "arena", "bytes": 16, "offset": 64},
     {"kind": "arena", "bytes": 4, "offset": 128}],
   "launches": [
@@ -49,9 +52,10 @@ const char manifest[] = R"({
      "result": {"buffer": 4, "offset": 0, "rows": 2, "columns": 1,
                 "batch": [0, 0]}},
     {"op": "kernel", "symbol": "add_scalar", "name": "z", "tasks": 4,
-     "args": [[4, 0], [2, 0], [5, 0]]},
+     "args": [[4, 0], [2, 0], [5, 0]], "written": 1},
     {"op": "kernel", "symbol": "sum", "name": "loss", "tasks": 1,
-     "args": [[5, 0], [3, 0], [6, 0]]}]
+     "args": [[5, 0], [3, 0], [6, 0]], "written": 1}],
+  "gradients": [{"parameter": "w", "buffer": 4, "offset": 0}]
 })";
 
 class CApi : public ::testing::Test {
@@ -229,4 +233,75 @@ TEST_F(CApi, profilesLaunches) {
   EXPECT_EQ(info.calls, 1);
   EXPECT_GT(info.seconds, 0);
   EXPECT_EQ(mpt_get_launch_info(package, 3, &info), MPT_ERROR_ARGUMENT);
+}
+
+TEST_F(CApi, gradientKeepsStepNumberAndRngStep) {
+  setAll();
+  const float *gradient = nullptr;
+  EXPECT_EQ(mpt_gradient(package, "w", &gradient), MPT_ERROR_STATE);
+  ASSERT_EQ(mpt_step(package), MPT_OK);
+  ASSERT_EQ(mpt_run_gradient(package, 3), MPT_OK) << mpt_last_error();
+  EXPECT_EQ(loss(), 7.5f);
+  ASSERT_EQ(mpt_gradient(package, "w", &gradient), MPT_OK);
+  EXPECT_EQ(gradient[3], 4);
+  EXPECT_EQ(mpt_step_number(package), 1);
+  const void *step = nullptr;
+  ASSERT_EQ(mpt_argument_read(package, "rng.step", &step), MPT_OK);
+  EXPECT_EQ(*static_cast<const int64_t *>(step), 0);
+  ASSERT_EQ(mpt_step(package), MPT_OK);
+  EXPECT_EQ(loss(), 1.5f);
+  EXPECT_EQ(mpt_gradient(package, "w", &gradient), MPT_ERROR_STATE);
+}
+
+TEST_F(CApi, describesGradients) {
+  ASSERT_EQ(mpt_gradient_count(package), 1);
+  mpt_tensor_info info;
+  ASSERT_EQ(mpt_gradient_info(package, 0, &info), MPT_OK);
+  EXPECT_STREQ(info.name, "w");
+  EXPECT_EQ(info.kind, MPT_RESULT);
+  EXPECT_EQ(info.shape[0], 3);
+  EXPECT_EQ(mpt_gradient_info(package, 1, &info), MPT_ERROR_ARGUMENT);
+  EXPECT_EQ(mpt_gradient_info(package, 0, nullptr), MPT_ERROR_ARGUMENT);
+  setAll();
+  ASSERT_EQ(mpt_run_gradient(package, 0), MPT_OK);
+  const float *gradient = nullptr;
+  EXPECT_EQ(mpt_gradient(package, "x", &gradient), MPT_ERROR_ARGUMENT);
+  EXPECT_EQ(mpt_gradient(package, nullptr, &gradient), MPT_ERROR_ARGUMENT);
+  EXPECT_EQ(mpt_run_gradient(package, -1), MPT_ERROR_ARGUMENT);
+}
+
+TEST_F(CApi, runnerReplacesProducts) {
+  setAll();
+  Package &inside = packageOf(package);
+  std::vector<size_t> indices;
+  // A product of another left operand: twice the first.
+  inside.setProductRunner([&](const BoundLaunch &launch, size_t index) {
+    indices.push_back(index);
+    EXPECT_EQ(&launch, &inside.launches()[index]);
+    Product product = launch.product;
+    std::vector<float> doubled(product.lhs.data, product.lhs.data + 6);
+    for (float &value : doubled)
+      value *= 2;
+    product.lhs.data = doubled.data();
+    inside.runProduct(product);
+  });
+  ASSERT_EQ(mpt_run_gradient(package, 4), MPT_OK) << mpt_last_error();
+  EXPECT_EQ(loss(), 22);
+  ASSERT_EQ(mpt_step(package), MPT_OK);
+  EXPECT_EQ(indices, (std::vector<size_t>{0, 0}));
+}
+
+TEST_F(CApi, failingRunnerCostsTheGradientOnly) {
+  setAll();
+  Package &inside = packageOf(package);
+  inside.setProductRunner([&](const BoundLaunch &, size_t) {
+    inside.setProductRunner(nullptr); // refused while launches run
+  });
+  EXPECT_EQ(mpt_run_gradient(package, 0), MPT_ERROR_STATE);
+  const float *gradient = nullptr;
+  EXPECT_EQ(mpt_gradient(package, "w", &gradient), MPT_ERROR_STATE);
+  inside.setProductRunner(nullptr);
+  EXPECT_EQ(mpt_run_gradient(package, 4), MPT_OK);
+  EXPECT_EQ(loss(), 12);
+  EXPECT_EQ(mpt_step(package), MPT_OK);
 }

@@ -37,9 +37,16 @@ struct ManifestWriter {
   void batch(const int64_t (&values)[2]);
   /// The arrays `arguments` and `results`.
   void signature();
+  /// The array `gradients`: for each parameter that the step trains, where its
+  /// gradient lies after the backward pass, with strides in elements unless it
+  /// is dense. A constant gradient, which no launch stores, is not in it.
+  void gradients();
 
 private:
   void argument(const StepPlan::Argument &argument);
+  void gradientsOfUpdates(const StepPlan::Launch &launch);
+  void gradient(llvm::StringRef parameter, StepPlan::Access access,
+                const Layout &layout);
 };
 
 } // namespace mpt

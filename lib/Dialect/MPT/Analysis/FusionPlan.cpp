@@ -312,11 +312,22 @@ LogicalResult FusionPlan::verify() const {
 // Preparation
 //===----------------------------------------------------------------------===//
 
+/// Whether an update reads the value as its gradient, directly or as a view.
+static bool isGradient(Value value) {
+  return llvm::any_of(value.getUsers(), [&](Operation *user) {
+    if (auto update = dyn_cast<AdamWOp>(user))
+      return update.getGrad() == value;
+    return isa<ViewOpInterface>(user) && isGradient(user->getResult(0));
+  });
+}
+
 /// Whether an op can be computed again from what is in memory anyway, without
-/// reading more than its result.
+/// reading more than its result. Gradients stay in memory, where the manifest
+/// says they are.
 static bool isRematerialisable(Operation &op) {
   auto body = dyn_cast<ScalarBodyOpInterface>(op);
-  if (!body || !body.isCheap() || op.getNumResults() != 1 || isFreeLeaf(&op))
+  if (!body || !body.isCheap() || op.getNumResults() != 1 || isFreeLeaf(&op) ||
+      isGradient(op.getResult(0)))
     return false;
   int64_t size =
       cast<RankedTensorType>(op.getResult(0).getType()).getNumElements();
