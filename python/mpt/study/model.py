@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mpt import data, demo
 from mpt.console import bar, console
 from mpt.files import staged
-from mpt.metrics import Metrics
+from mpt.metrics import Metrics, load
 from mpt.study import StudyError, make_directory, plots, tolerance
 from mpt.study.tolerance import Kind
 from mpt.train import Schedule, follow, open_log, train_package
@@ -142,6 +142,54 @@ def train(case: Case, out: Path, batches: data.Batches) -> None:
                 follow(records, point - first, f"{case.name}: steps {first} to {point}", log)
             with staged(path) as inner:
                 package.save(str(inner))
+
+
+# What the whole gradient is computed with, one at a time, in all products of a role or of the step.
+# The second format is the gradient's; in forward products the weight's (of attention's products,
+# the keys' and values').
+PROBES = (
+    "i8*i8",
+    "i8*i8[stochastic]",
+    "i8[per_vector]*i8[per_vector]",
+    "f8E4M3FN*f8E4M3FN",
+    "f8E4M3FN*f8E5M2",
+    "f8E5M2*f8E5M2",
+    "f8E4M3FN*f8E5M2[fixed=1]",
+    "f8E4M3FN*f8E4M3FN[fixed=1]",
+    "f32*i8",
+    "i8*f32",
+)
+
+
+def profile_point(case: Case, out: Path, batches: data.Batches, step: int, count: int) -> Path:
+    """Measure `count` batches at a point, from its checkpoint; return the profile, made or there already."""
+    from mpt.profile import Plan, profile
+    from mpt.runtime import Package
+
+    path = out / f"metrics-{step}.json"
+    if path.exists() and (found := load(path)).complete and found.batches == count:
+        return path
+    with Package(out / "cpu-fp32", threads=2) as package:
+        if step:
+            package.load(str(checkpoint_path(out, step)))
+        plan = Plan(count, (step,), case.schedule, probes="role", probe_candidates=",".join(PROBES))
+        profile(package, batches, path, plan)
+    return path
+
+
+def run(name: str, out: str | os.PathLike[str], count: int = BATCHES, corpus: Path = data.CORPUS) -> Metrics:
+    """Prepare, train, profile and draw the case of that name in the directory `out`; return its profile.
+
+    What is in `out` from an earlier run is not made again. Raises StudyError where the encoder of
+    `minilm` is not installed, and what the stages raise.
+    """
+    case = CASES[name]
+    out = make_directory(out)
+    batches = prepare(case, out, count, corpus)
+    train(case, out, batches)
+    metrics = tolerance.load_all([profile_point(case, out, batches, step, count) for step in case.points])
+    console.print(f"wrote {report(metrics, out, case.title)} and its figures")
+    return metrics
 
 
 # Drawn in this order where a profile has them.
