@@ -62,39 +62,56 @@ def run_train(args: argparse.Namespace) -> None:
 
 
 def run_profile(args: argparse.Namespace) -> None:
-    """Train in FP32 and measure every product of some steps."""
+    """Train in FP32 and measure every product at some steps."""
     from mpt import metrics
-    from mpt.profile import Plan, Sampling, load_data, profile
-    from mpt.runtime import Package
+    from mpt.profile import Plan, Probes, Sampling, load_data, opened, profile
     from mpt.train import Schedule
 
     size = (0, 0) if args.exact else (args.rows, args.columns)
     sampling = Sampling(*size, args.seed, args.candidates)
     schedule = Schedule(args.lr, args.warmup)
-    plan = Plan(args.batches, args.at_steps, schedule, sampling, args.seed, args.nonfinite == "stop")
-    package = Package(str(args.package), threads=args.threads)
-    try:
+    probes = Probes(args.probes, args.probe_candidates)
+    plan = Plan(args.batches, args.at_steps, schedule, sampling, args.seed, args.nonfinite == "stop", probes)
+    with opened(args.source, args.output, args.threads) as package:
         if args.weights:
             package.load_parameters(str(args.weights))
         if args.resume:
             package.load(str(args.resume))
         done = profile(package, load_data(args.data, package), args.output, plan)
-    finally:
-        package.close()
     for sentence in metrics.nonfinite(metrics.load(args.output)):
         fail(f"warning: {sentence}")
     console.print(f"wrote {args.output}: {done} batches measured")
 
 
-def run_metrics_show(args: argparse.Namespace) -> None:
-    """A table of a metrics file, by product."""
+def print_table(table: object) -> None:
+    """Print to the terminal, or 160 columns wide to a file."""
     from rich.console import Console
 
-    from mpt import metrics
+    (console if console.is_terminal else Console(width=160)).print(table)
 
-    table = metrics.table(metrics.load(args.metrics), args.pattern, args.step)
-    target = console if console.is_terminal else Console(width=120)
-    target.print(table)
+
+def run_metrics_show(args: argparse.Namespace) -> None:
+    """A table of a metrics file, by product."""
+    from mpt import metrics, metrics_show
+
+    found = metrics.load(args.metrics)
+    print_table(metrics_show.table(found, args.pattern, args.step))
+    probes = metrics_show.probe_table(found, args.step)
+    if probes and not args.pattern:
+        print_table(probes)
+
+
+def run_metrics_diff(args: argparse.Namespace) -> None:
+    """What differs most between two metrics files of a graph, or two points of one."""
+    from mpt import metrics, metrics_show
+
+    first = metrics.load(args.first)
+    second = metrics.load(args.second) if args.second else first
+    at = args.at_steps or [None, None]
+    if len(at) != 2 or (not args.second and not args.at_steps):
+        raise ValueError("expected two files, or one and --at-steps with two steps")
+    found = metrics_show.differences(first, second, at, args.pattern)
+    print_table(metrics_show.difference_table(found, args.limit))
 
 
 def run_study_student_t(args: argparse.Namespace) -> None:
@@ -198,6 +215,14 @@ def steps(text: str) -> list[int]:
     return numbers
 
 
+def two_steps(text: str) -> list[int]:
+    """Parse the steps of two points: `0,300`."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}': expected two steps such as 0,300")
+    return [int(part) for part in parts]
+
+
 def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the stages from ONNX file to package."""
     parser = command("import", run_import)
@@ -248,10 +273,12 @@ def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> No
 
 def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add what measures, and what looks at measurements."""
+    from mpt.profile import PROBE_CANDIDATES
+
     parser = command("profile", run_profile)
-    parser.add_argument("package", type=Path, help="FP32 package of the step")
+    parser.add_argument("source", type=Path, metavar="GRAPH.mlir|PACKAGE", help="forward graph, step, or its FP32 package")
     parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
-    parser.add_argument("--batches", type=positive, default=4, help="measured at each point, while training")
+    parser.add_argument("--batches", type=positive, default=4, help="measured at each point, at the same parameters")
     parser.add_argument("--at-steps", type=steps, default=[0], metavar="STEP,STEP,...")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="METRICS.json")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -262,6 +289,8 @@ def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> Non
     parser.add_argument("--columns", type=positive, default=256)
     parser.add_argument("--exact", action="store_true", help="all elements instead of a sample")
     parser.add_argument("--candidates", metavar="LHS*RHS,...", help="such as bf16*bf16,f8E4M3FN*f8E5M2; default: by role")
+    parser.add_argument("--probes", choices=["none", "role", "layer"], default="role", help="round groups of products")
+    parser.add_argument("--probe-candidates", default=PROBE_CANDIDATES, metavar="OTHER*GRADIENT,...")
     parser.add_argument("--nonfinite", choices=["stop", "go-on"], default="stop", help="on NaN or infinity in a tensor")
     parser.add_argument("--weights", type=Path, metavar="MODEL.safetensors", help="instead of the package's own")
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT")
@@ -270,6 +299,13 @@ def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> Non
     parser.add_argument("metrics", type=Path, metavar="METRICS.json")
     parser.add_argument("pattern", nargs="?", help="part of a product's name, or with wildcards")
     parser.add_argument("--step", type=int, help="point of training; default: each product's worst")
+
+    parser = command("metrics diff", run_metrics_diff)
+    parser.add_argument("first", type=Path, metavar="METRICS.json")
+    parser.add_argument("second", type=Path, nargs="?", metavar="OTHER.json")
+    parser.add_argument("--at-steps", type=two_steps, metavar="STEP,STEP", help="of either file; default: the worst points")
+    parser.add_argument("--pattern", help="part of a product's name, or with wildcards")
+    parser.add_argument("--limit", type=positive, default=40, help="rows")
 
 
 def add_study_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

@@ -1,21 +1,24 @@
 # Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
-"""Profiling: train in FP32, and measure every product of some steps (docs/metrics.md).
+"""Profiling: train in FP32, and at some points measure every product (docs/metrics.md).
 
     with mpt.Package("build/fp32") as package:
         batches = load_data("batches.safetensors", package)
         profile(package, batches, "metrics.json", Plan(batches=4, at_steps=(0, 100)))
 
-The measured steps are ordinary training steps: a point at step s measures steps s to
-s + batches - 1, and training goes on from there, with the same bits as without a profiler.
+A point at step s stops training there: batches s to s + batches - 1 run forward and backward
+at the same parameters, then training goes on from step s with the same batches, and with the
+same bits as without a profile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +29,15 @@ from safetensors import SafetensorError, safe_open
 
 from mpt import _runtime
 from mpt.console import bar, errors
+from mpt.metrics import layer_of
 from mpt.runtime import Error, Package, _numpy_dtype
 from mpt.train import Schedule
 
-# A measured step in units of a plain one, for the bar's time left.
-MEASURED_COST = 5
+# In units of a plain step, for the bar's time left: a measured batch, and a probe.
+MEASURED_COST, PROBE_COST = 5, 1.5
+ROLES = ("fprop", "dgrad", "wgrad")
+# The second format is the gradient's; without a gradient operand, both operands take the first.
+PROBE_CANDIDATES = "i8*i8,i8*i8[stochastic],f8E4M3FN*f8E4M3FN,f8E4M3FN*f8E5M2"
 
 
 class _Options(ctypes.Structure):
@@ -42,7 +49,10 @@ class _Options(ctypes.Structure):
         ("seed", c_uint64),
         ("threads", c_int32),
         ("stop_on_nonfinite", c_int32),
+        ("batches", c_int64),
+        ("sketch", c_int64),
         ("candidates", c_char_p),
+        ("probes", c_char_p),
     ]
 
 
@@ -51,16 +61,13 @@ _FUNCTIONS = {
     "mpt_profiler_create": (c_int, [c_void_p, POINTER(_Options), POINTER(c_void_p)]),
     "mpt_profiler_destroy": (None, [c_void_p]),
     "mpt_profiler_begin_point": (c_int, [c_void_p, c_int64]),
+    "mpt_profiler_measure": (c_int, [c_void_p, c_int64]),
+    "mpt_profiler_probe_count": (c_int64, [c_void_p]),
+    "mpt_profiler_probe": (c_int, [c_void_p, c_int64, c_int64]),
     "mpt_profiler_end_batch": (c_int, [c_void_p]),
     "mpt_profiler_discard_batch": (c_int, [c_void_p]),
     "mpt_profiler_end_point": (c_int, [c_void_p]),
-    "mpt_profiler_failure": (c_char_p, [c_void_p]),
     "mpt_profiler_write": (c_int, [c_void_p, c_char_p, c_int]),
-    "mpt_metrics_product": (
-        c_int,
-        [POINTER(_runtime.ProductView), POINTER(_Options), POINTER(c_void_p)],
-    ),
-    "mpt_metrics_free": (None, [c_void_p]),
 }
 
 
@@ -84,88 +91,96 @@ def _check(status: int) -> None:
 class Sampling:
     """What is computed of each product: rows x columns of its result; 0 is all.
 
-    `candidates` replaces the default pairs of formats: "bf16*bf16,f8E4M3FN*f8E5M2".
+    `candidates` replaces the default pairs of formats: "bf16*bf16,f8E4M3FN*f8E5M2"; where an
+    operand is a gradient the second format is its. `sketch`: coordinates that are kept of each
+    gradient and of each error; 0 lets memory decide (docs/metrics.md).
     """
 
     rows: int = 256
     columns: int = 256
     seed: int = 0
     candidates: str | None = None
-
-    def options(self, threads: int, stop_on_nonfinite: bool) -> _Options:
-        candidates = self.candidates.encode() if self.candidates is not None else None
-        return _Options(self.rows, self.columns, self.seed, threads, stop_on_nonfinite, candidates)
+    sketch: int = 0
 
 
-def measure_product(
-    lhs: np.ndarray, rhs: np.ndarray, role: str = "fprop", sampling: Sampling = Sampling(0, 0), threads: int = 1
-) -> dict[str, Any]:
-    """Measure lhs [.., m, k] times rhs [.., k, n] (float32, any strides, at most two batch axes).
+@dataclass(frozen=True)
+class Probes:
+    """Which groups of products are rounded for the whole gradient's error.
 
-    Returns the product's entry of metrics.json, with one point of one batch.
+    by: "none"; "role": each role, and all products at once; "layer": each role in each layer
+    besides. candidates: each is tried on each group.
     """
-    library = _library()
-    for name, array in (("lhs", lhs), ("rhs", rhs)):
-        if array.dtype != np.float32 or not 2 <= array.ndim <= 4:
-            raise Error(f"{name} is {array.dtype} {list(array.shape)}, expected float32 of rank 2 to 4")
-    if lhs.shape[:-2] != rhs.shape[:-2] or lhs.shape[-1] != rhs.shape[-2]:
-        raise Error(f"lhs {list(lhs.shape)} and rhs {list(rhs.shape)} do not make a product")
-    batch = (1, 1, *lhs.shape[:-2])[-2:]
-    view = _runtime.ProductView()
-    view.name, view.role = b"product", role.encode()
-    view.m, view.n, view.k = lhs.shape[-2], rhs.shape[-1], lhs.shape[-1]
-    view.batch = (c_int64 * 2)(*batch)
-    for side, array in ((view.lhs, lhs), (view.rhs, rhs)):
-        strides = (0, 0, *(stride // 4 for stride in array.strides))[-4:]
-        side.data = array.ctypes.data
-        side.batch = (c_int64 * 2)(*strides[:2])
-        side.rows, side.columns = strides[2:]
-    text = c_void_p()
-    options = sampling.options(threads, False)
-    _check(library.mpt_metrics_product(ctypes.byref(view), ctypes.byref(options), ctypes.byref(text)))
-    try:
-        return json.loads(ctypes.string_at(text.value))
-    finally:
-        library.mpt_metrics_free(text)
+
+    by: str = "none"
+    candidates: str = PROBE_CANDIDATES
+
+    def text(self, package: Package) -> str | None:
+        """As mpt_profiler_options takes them; None for none."""
+        if self.by not in ("none", "role", "layer"):
+            raise Error(f"probes by '{self.by}': expected none, role or layer")
+        if self.by == "none":
+            return None
+        products = [launch for launch in package.launch_times() if launch["op"] == "product"]
+        groups = [role for role in ROLES if any(product["role"] == role for product in products)] + ["whole"]
+        if self.by == "layer":
+            found = {(layer_of(product["name"]), product["role"]) for product in products}
+            layered = sorted((layer, ROLES.index(role)) for layer, role in found if layer is not None)
+            groups += [f"{ROLES[role]}@{layer}" for layer, role in layered]
+        return ";".join(f"{group} {text}" for text in _split(self.candidates) for group in groups)
+
+
+def _split(candidates: str) -> list[str]:
+    """The candidates of a list, whose formats may have commas in brackets."""
+    return re.split(r",(?![^\[]*\])", candidates)
 
 
 class Profiler:
     """mpt_profiler over an open package; a context manager."""
 
-    def __init__(self, package: Package, sampling: Sampling = Sampling(), stop_on_nonfinite: bool = True):
+    def __init__(self, package: Package, sampling: Sampling = Sampling(), stop_on_nonfinite: bool = True,
+                 batches: int = 1, probes: Probes = Probes()):  # fmt: skip
         self._package = package
         self._handle = c_void_p()
-        options = sampling.options(package.threads, stop_on_nonfinite)
+        text = probes.text(package)
+        options = _Options(
+            *(sampling.rows, sampling.columns, sampling.seed, package.threads, stop_on_nonfinite),
+            *(batches, sampling.sketch),
+            None if sampling.candidates is None else sampling.candidates.encode(),
+            None if text is None else text.encode(),
+        )
         _check(_library().mpt_profiler_create(package._open(), ctypes.byref(options), ctypes.byref(self._handle)))
 
     def __enter__(self) -> Profiler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end_point()
         _library().mpt_profiler_destroy(self._handle)
         self._handle = c_void_p()
 
+    @property
+    def probes(self) -> int:
+        """How many probes a batch has."""
+        return _library().mpt_profiler_probe_count(self._handle)
+
     def begin_point(self) -> None:
-        """Watch the steps from here on."""
+        """Open a point at the package's step."""
         _check(_library().mpt_profiler_begin_point(self._handle, self._package.step_number))
 
     def end_point(self) -> None:
-        """Stop watching."""
+        """Make the metrics that take all batches of the point."""
         _check(_library().mpt_profiler_end_point(self._handle))
 
-    def step(self, batch: Mapping[str, Any], lr: float, seed: int = 0) -> dict[str, Any]:
-        """Take a training step and keep what was measured in it."""
-        try:
-            results = self._package.step(batch, lr=lr, seed=seed)
-        except Error as error:
-            self.discard()
-            reason = _library().mpt_profiler_failure(self._handle).decode(errors="replace")
-            if not reason:
-                raise
-            raise Error(reason) from error
-        _check(_library().mpt_profiler_end_batch(self._handle))
-        return results
+    def batch(self, batch: Mapping[str, Any], rng_step: int, seed: int = 0,
+              advance: Callable[[float], None] = lambda cost: None) -> None:  # fmt: skip
+        """Measure a batch and run its probes; `advance` is told the cost of each part."""
+        with self._package._lock:
+            self._package._set_batch(batch, seed)
+            _check(_library().mpt_profiler_measure(self._handle, rng_step))
+            advance(MEASURED_COST)
+            for index in range(self.probes):
+                _check(_library().mpt_profiler_probe(self._handle, index, rng_step))
+                advance(PROBE_COST)
+            _check(_library().mpt_profiler_end_batch(self._handle))
 
     def discard(self) -> None:
         """Forget a batch that was interrupted."""
@@ -234,7 +249,7 @@ def _check_tensor(values: np.ndarray, entry: Mapping[str, Any], path: str | os.P
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: `batches` steps from each of `at_steps`, while training."""
+    """What is measured: `batches` batches at each of `at_steps`, training in between."""
 
     batches: int
     at_steps: Sequence[int] = (0,)
@@ -242,6 +257,7 @@ class Plan:
     sampling: Sampling = Sampling()
     seed: int = 0  # of dropout
     stop_on_nonfinite: bool = True
+    probes: Probes = Probes()
 
     def check(self, first: int) -> None:
         """Raise Error unless the points follow one another from step `first` on."""
@@ -249,12 +265,11 @@ class Plan:
             raise Error(f"batches is {self.batches}, expected at least 1")
         if not self.at_steps:
             raise Error("no step to profile at")
-        free = first
-        for step in self.at_steps:
-            if step < free:
-                reason = f"{self.batches} batches a point" if free > first else f"training is at step {first}"
-                raise Error(f"point at step {step}: expected at least {free} ({reason})")
-            free = step + self.batches
+        if self.at_steps[0] < first:
+            raise Error(f"point at step {self.at_steps[0]}: expected at least {first} (training is at step {first})")
+        for before, step in zip(self.at_steps, self.at_steps[1:]):
+            if step <= before:
+                raise Error(f"point at step {step}: expected one after step {before}")
 
 
 def check_parameters(package: Package, stop: bool) -> None:
@@ -278,32 +293,79 @@ def profile(package: Package, batches: Data, out: str | os.PathLike[str], plan: 
     plan.check(first)
     if not Path(out).parent.is_dir():
         raise Error(f"{out}: directory {Path(out).parent} does not exist")
-    total = plan.at_steps[-1] - first + plan.batches
-    measured = len(plan.at_steps) * plan.batches
     done = 0
-    with Profiler(package, plan.sampling, plan.stop_on_nonfinite) as profiler, bar(time_left=True) as display:
-        units = total - measured + MEASURED_COST * measured
+    options = (plan.sampling, plan.stop_on_nonfinite, plan.batches, plan.probes)
+    with Profiler(package, *options) as profiler, bar(time_left=True) as display:
+        each = MEASURED_COST + PROBE_COST * profiler.probes
+        units = plan.at_steps[-1] - first + each * len(plan.at_steps) * plan.batches
         task = display.add_task("profile", total=units, note="")
 
-        def step(take: Any, cost: int, what: str) -> None:
-            number = package.step_number
-            loss = take(batches[number], lr=plan.schedule(number), seed=plan.seed)["loss"]
-            display.update(task, advance=cost, note=f"step {number + 1}: {what}, loss {loss:.4f}")
+        def note(text: str, cost: float = 0) -> None:
+            display.update(task, advance=cost, note=f"step {package.step_number}: {text}")
 
         try:
             for point in plan.at_steps:
-                while package.step_number < point:
-                    step(package.step, 1, "training")
+                while (number := package.step_number) < point:
+                    loss = package.step(batches[number], lr=plan.schedule(number), seed=plan.seed)["loss"]
+                    note(f"training, loss {loss:.4f}", 1)
                 check_parameters(package, plan.stop_on_nonfinite)
                 profiler.begin_point()
                 for index in range(plan.batches):
-                    step(profiler.step, MEASURED_COST, f"measured batch {index + 1} of {plan.batches}")
+                    text = f"measured batch {index + 1} of {plan.batches}"
+                    profiler.batch(batches[point + index], point + index, plan.seed, lambda cost: note(text, cost))
                     done += 1
                 profiler.end_point()
         except KeyboardInterrupt:
             profiler.discard()
+            profiler.end_point()
             if done:
                 profiler.write(out, complete=False)
             raise
         profiler.write(out)
     return done
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], beside: str | os.PathLike[str], threads: int) -> Iterator[Package]:
+    """Open a package directory, or build one of a .mlir file for as long as it is needed.
+
+    The file is a forward graph, which is differentiated, or a training step. The package is
+    built for the CPU in a hidden directory beside `beside`, which is removed afterwards.
+    """
+    from mpt import stages
+
+    source = Path(path)
+    if source.is_dir():
+        with Package(str(source), threads=threads) as package:
+            yield package
+        return
+    if not source.is_file():
+        raise Error(f"{source}: no such package or graph")
+    function = _function_of(source)
+    beside = Path(beside)
+    if not beside.parent.is_dir():
+        raise Error(f"{beside}: directory {beside.parent} does not exist")
+    staging = beside.parent / f".{beside.name}.{os.getpid()}.package"
+    staging.mkdir()
+    try:
+        step = source
+        if function == "forward":
+            step = staging / "step.mlir"
+            stages.differentiate(source, step)
+        stages.build(step, staging / "package", "cpu")
+        with Package(str(staging / "package"), threads=threads) as package:
+            yield package
+    finally:
+        shutil.rmtree(staging)
+
+
+def _function_of(path: Path) -> str:
+    """"forward" or "step": what the module in `path` holds."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if found := re.match(r"\s*func\.func @(forward|step)\(", line):
+                    return found[1]
+    except UnicodeDecodeError as error:
+        raise Error(f"{path}: neither a package nor a graph (.mlir): {error}") from error
+    raise Error(f"{path}: neither a package nor a graph (.mlir) with a function @forward or @step")
