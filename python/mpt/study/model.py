@@ -144,21 +144,25 @@ def train(case: Case, out: Path, batches: data.Batches) -> None:
                 package.save(str(inner))
 
 
-# What the whole gradient is computed with, one at a time, in all products of a role or of the step.
-# The second format is the gradient's; in forward products the weight's (of attention's products,
-# the keys' and values').
-PROBES = (
-    "i8*i8",
-    "i8*i8[stochastic]",
-    "i8[per_vector]*i8[per_vector]",
-    "f8E4M3FN*f8E4M3FN",
-    "f8E4M3FN*f8E5M2",
-    "f8E5M2*f8E5M2",
-    "f8E4M3FN*f8E5M2[fixed=1]",
-    "f8E4M3FN*f8E4M3FN[fixed=1]",
-    "f32*i8",
-    "i8*f32",
+# What every product is measured with: the profiler's default candidates, and one operand in INT8 alone
+# (in backward products the second is the gradient). Each is measured in both granularities.
+CANDIDATES = ",".join(
+    first + scale + "*" + second + scale + more
+    for scale in ("", "[per_vector]")
+    for first, second, more in (("f8E4M3FN", "f8E4M3FN", ""), ("f8E4M3FN", "f8E5M2", ""), ("i8", "i8", ""))
 )
+
+# What the gradient of the whole step is computed with, one at a time, in all products of a group. The second
+# format is the gradient's; forward products hold both operands in the first.
+FORMATS = ("i8*i8", "i8[per_vector]*i8[per_vector]", "f8E4M3FN*f8E4M3FN", "f8E5M2*f8E5M2")
+OF_GRADIENTS = ("i8*i8[stochastic]", "f8E4M3FN*f8E5M2", "f8E4M3FN*f8E5M2[fixed=1]", "f8E4M3FN*f8E4M3FN[fixed=1]")
+ONE_SIDE = ("f32*i8", "f32*i8[per_vector]", "i8*f32")
+PROBES = {
+    "fprop": FORMATS,
+    "dgrad": FORMATS + OF_GRADIENTS + ONE_SIDE,
+    "wgrad": FORMATS + OF_GRADIENTS + ONE_SIDE,
+    "whole": FORMATS + OF_GRADIENTS,
+}
 
 
 def profile_point(case: Case, out: Path, batches: data.Batches, step: int, count: int) -> Path:
