@@ -2,7 +2,8 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Backward errors, SQNR and cosine of a rounded product against the exact one.
+// Backward errors, SQNR, cosine and the effect on the loss of a rounded product
+// against the exact one.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,15 +18,25 @@ namespace mpt::metrics {
 /// numpy.quantile); reorders them. NaN if n is 0.
 double quantile(double *values, size_t n, double q);
 
-struct Evaluation {
-  std::vector<double> errors; // scratch, as large as the sample
-  size_t included = 0;        // elements whose bound is positive and finite
-  CandidateMetrics metrics;   // all but flushed and saturated
+/// What all candidates of a product are compared with. Sizes are multiples of
+/// 8; padding has bound 0.
+struct Reference {
+  std::vector<double> products;
+  std::vector<double> bounds;  // after prepare(): their inverses, 0: left out
+  std::vector<float> gradient; // empty: none
+  size_t included = 0;
+  double signal = 0; // sum of squared products
+  /// Elements of the whole result over those of the sample.
+  double population = 1;
+  bool isWhole = false; // the sample is everything
 
-  /// Padding has bound 0, so it is left out with what has no error to speak of.
-  void run(const double *products, const double *bounds, const float *rounded,
-           size_t n);
+  /// Leaves out the elements whose bound is not positive and finite.
+  void prepare();
 };
+
+/// All metrics but flushed, saturated and the sketch. `rounded` is laid out as
+/// the products.
+CandidateMetrics evaluate(const Reference &reference, const float *rounded);
 
 } // namespace mpt::metrics
 

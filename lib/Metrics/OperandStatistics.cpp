@@ -1,14 +1,19 @@
-//===- OperandStatistics.cpp - amax, histogram, flushed, saturated --------===//
+//===- OperandStatistics.cpp - histogram, moments, flushed, saturated -----===//
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Everything is counted on the bits of the magnitude: as unsigned numbers they
-// are in the order of the values, infinity and NaN above all.
+// Counting is done on the bits of the magnitude: as unsigned numbers they are
+// in the order of the values, infinity and NaN above all. Moments are central
+// ones of each block, taken in f64 while it is in the first cache, and merged
+// in the order of the blocks (Pebay, "Formulas for robust, one-pass parallel
+// computation of covariances and arbitrary-order statistical moments", 2008):
+// the result depends neither on the threads nor on the CPU.
 //
 //===----------------------------------------------------------------------===//
 
 #include "Clones.h"
 #include "OperandView.h"
+#include "Vectors.h"
 
 #include <algorithm>
 #include <limits>
@@ -19,64 +24,92 @@ namespace mpt::metrics {
 constexpr uint32_t kMagnitude = 0x7fffffffu, kInfinity = 0x7f800000u;
 
 //===----------------------------------------------------------------------===//
-// Chunks
+// Moments
 //===----------------------------------------------------------------------===//
 
-Chunks::Chunks(const OperandView &view) : data(view.data) {
-  struct Dim {
-    int64_t extent, stride;
-  } dims[4] = {{view.batch[0], view.batchStride[0]},
-               {view.batch[1], view.batchStride[1]},
-               {view.count, view.stride},
-               {view.k, view.kStride}};
-  for (Dim &dim : dims)
-    if (dim.extent == 1 || dim.stride == 0)
-      dim = {1, std::numeric_limits<int64_t>::max()};
-  std::sort(std::begin(dims), std::end(dims),
-            [](const Dim &a, const Dim &b) { return a.stride < b.stride; });
-  int next = 0;
-  if (dims[0].extent != 1) {
-    length = dims[0].extent;
-    stride = dims[0].stride;
-    next = 1;
+namespace {
+
+/// Count, mean and sums of powers of the distance from it.
+struct Moments {
+  double n = 0, mean = 0, m2 = 0, m3 = 0, m4 = 0;
+
+  void merge(const Moments &o) {
+    if (o.n == 0)
+      return;
+    double total = n + o.n, delta = o.mean - mean, d = delta / total;
+    double product = n * o.n;
+    m4 += o.m4 + delta * d * d * d * product * (n * n - product + o.n * o.n) +
+          6 * d * d * (n * n * o.m2 + o.n * o.n * m2) +
+          4 * d * (n * o.m3 - o.n * m3);
+    m3 += o.m3 + delta * d * d * product * (n - o.n) +
+          3 * d * (n * o.m2 - o.n * m2);
+    m2 += o.m2 + delta * d * product;
+    mean += d * o.n;
+    n = total;
   }
-  while (next < 4 && dims[next].stride == length * stride)
-    length *= dims[next++].extent;
-  for (int outer = 0; next < 4 && dims[next].extent != 1; ++next, ++outer) {
-    extents[outer] = dims[next].extent;
-    strides[outer] = dims[next].stride;
-    lines *= extents[outer];
+};
+
+/// Of finite elements, in eight lanes. (Declared first: clang takes a vector
+/// width on a redeclaration only.)
+void blockMoments(const float *x, size_t n, Moments &result);
+
+MPT_WIDE_CLONES void blockMoments(const float *x, size_t n, Moments &result) {
+  Doubles sum{};
+  size_t whole = n / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes)
+    sum += widenLanes(x + i);
+  double total = sumLanes(sum);
+  for (size_t i = whole; i < n; ++i)
+    total += double(x[i]);
+  double mean = total / double(n);
+  Doubles m2{}, m3{}, m4{}, center = mean - Doubles{};
+  for (size_t i = 0; i < whole; i += kLanes) {
+    Doubles d = widenLanes(x + i) - center, square = d * d;
+    m2 += square;
+    m3 += square * d;
+    m4 += square * square;
   }
-  perLine = (length + kChunk - 1) / kChunk;
+  result = {double(n), mean, sumLanes(m2), sumLanes(m3), sumLanes(m4)};
+  for (size_t i = whole; i < n; ++i) {
+    double d = double(x[i]) - mean;
+    result.m2 += d * d;
+    result.m3 += d * d * d;
+    result.m4 += d * d * d * d;
+  }
 }
 
-const float *Chunks::line(int64_t index) const {
-  const float *at = data;
-  for (int d = 0; d < 3; ++d) {
-    at += index % extents[d] * strides[d];
-    index /= extents[d];
+Moments finiteMoments(const float *x, size_t n, uint64_t nonfinite) {
+  Moments result;
+  float finite[Blocks::kElements];
+  if (nonfinite != 0) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n; ++i)
+      if ((num::bits(x[i]) & kMagnitude) < kInfinity)
+        finite[kept++] = x[i];
+    x = finite;
+    n = kept;
   }
-  return at;
+  if (n != 0)
+    blockMoments(x, n, result);
+  return result;
 }
 
 //===----------------------------------------------------------------------===//
 // Scan
 //===----------------------------------------------------------------------===//
 
-namespace {
-
 /// Running statistics of one thread, on bits.
 struct Scan {
   uint64_t elements = 0, zeros = 0, nans = 0;
-  uint32_t amax = 0;                  // finite
   uint32_t minNonzero = ~uint32_t(0); // less one; all ones: none
   uint64_t exponents[2][256] = {};
+
+  uint64_t nonfinite() const { return exponents[0][255] + exponents[1][255]; }
 
   void merge(const Scan &o) {
     elements += o.elements;
     zeros += o.zeros;
     nans += o.nans;
-    amax = std::max(amax, o.amax);
     minNonzero = std::min(minNonzero, o.minNonzero);
     for (int h = 0; h < 2; ++h)
       for (int e = 0; e < 256; ++e)
@@ -84,19 +117,16 @@ struct Scan {
   }
 };
 
-/// Adds a chunk of at most Chunks::kChunk elements.
-MPT_CLONES void scanChunk(const float *x, size_t n, Scan &scan) {
-  uint32_t amax = scan.amax, minNonzero = scan.minNonzero;
+/// Adds a block.
+MPT_CLONES void scanBlock(const float *x, size_t n, Scan &scan) {
+  uint32_t minNonzero = scan.minNonzero;
   uint32_t zeros = 0, nans = 0;
   for (size_t i = 0; i < n; ++i) {
     uint32_t a = num::bits(x[i]) & kMagnitude;
-    uint32_t finite = a < kInfinity ? a : 0;
-    amax = finite > amax ? finite : amax;
     minNonzero = a - 1 < minNonzero ? a - 1 : minNonzero;
     zeros += a == 0;
     nans += a > kInfinity;
   }
-  scan.amax = amax;
   scan.minNonzero = minNonzero;
   scan.zeros += zeros;
   scan.nans += nans;
@@ -111,8 +141,130 @@ MPT_CLONES void scanChunk(const float *x, size_t n, Scan &scan) {
     ++scan.exponents[0][(num::bits(x[i]) >> 23) & 0xffu];
 }
 
+/// Raises the amax of each line and of each position in a line, finite
+/// elements only.
+MPT_CLONES void lineAmax(const float *x, int64_t lines, int64_t length,
+                         uint32_t *outer, uint32_t *inner) {
+  for (int64_t line = 0; line < lines; ++line, x += length) {
+    uint32_t amax = outer[line];
+    for (int64_t i = 0; i < length; ++i) {
+      uint32_t a = num::bits(x[i]) & kMagnitude;
+      uint32_t finite = a < kInfinity ? a : 0;
+      amax = finite > amax ? finite : amax;
+      inner[i] = finite > inner[i] ? finite : inner[i];
+    }
+    outer[line] = amax;
+  }
+}
+
+/// What pieces of a scan put together.
+struct Scanner {
+  explicit Scanner(const OperandView &view)
+      : blocks(view), moments(size_t(blocks.size())),
+        outer(size_t(blocks.batches() * blocks.outerExtent()), 0),
+        inner(size_t(blocks.batches() * blocks.innerExtent()), 0) {}
+
+  void run(int64_t begin, int64_t end);
+
+  Blocks blocks;
+  std::vector<Moments> moments;       // by block
+  std::vector<uint32_t> outer, inner; // amax of lines, and across them
+  Scan total;
+  std::mutex mutex;
+};
+
+/// Blocks [begin, end). Amaxes are gathered for one batch element at a time.
+void Scanner::run(int64_t begin, int64_t end) {
+  Scan scan;
+  float copy[Blocks::kElements];
+  std::vector<uint32_t> lines(size_t(blocks.outerExtent()), 0),
+      across(size_t(blocks.innerExtent()), 0);
+  for (int64_t i = begin; i < end; ++i) {
+    Blocks::Block block = blocks.at(i);
+    const float *x = blocks.dense(block, copy);
+    uint64_t before = scan.nonfinite();
+    scanBlock(x, block.elements(), scan);
+    moments[size_t(i)] =
+        finiteMoments(x, block.elements(), scan.nonfinite() - before);
+    lineAmax(x, block.lines, block.length, lines.data() + block.outer,
+             across.data() + block.inner);
+    if (i + 1 < end && blocks.at(i + 1).batch == block.batch)
+      continue;
+    std::lock_guard<std::mutex> lock(mutex);
+    auto raise = [&](std::vector<uint32_t> &local, std::vector<uint32_t> &all) {
+      uint32_t *to = all.data() + size_t(block.batch) * local.size();
+      for (size_t j = 0; j < local.size(); ++j)
+        to[j] = std::max(to[j], local[j]);
+      std::fill(local.begin(), local.end(), 0);
+    };
+    raise(lines, outer);
+    raise(across, inner);
+  }
+  std::lock_guard<std::mutex> lock(mutex);
+  total.merge(scan);
+}
+
+/// Of amaxes as bits; reorders them.
+Spread spreadOf(std::vector<uint32_t> &amaxes) {
+  auto end = std::remove(amaxes.begin(), amaxes.end(), 0u);
+  size_t n = size_t(end - amaxes.begin());
+  if (n == 0)
+    return {};
+  auto middle = amaxes.begin() + std::ptrdiff_t(n / 2);
+  std::nth_element(amaxes.begin(), middle, end);
+  double high = num::asFloat(*middle);
+  double low =
+      n % 2 ? high : num::asFloat(*std::max_element(amaxes.begin(), middle));
+  return {num::asFloat(*std::min_element(amaxes.begin(), end)),
+          float((low + high) / 2),
+          num::asFloat(*std::max_element(amaxes.begin(), end))};
+}
+
+} // namespace
+
+float OperandStatistics::scaleAmax() const {
+  return nonfinite() ? std::numeric_limits<float>::infinity() : amax;
+}
+
+OperandStatistics scanOperand(const OperandView &view, rt::ThreadPool &pool) {
+  Scanner scanner(view);
+  pool.forEach(scanner.blocks.size(), 8, 4,
+               [&](int64_t begin, int64_t end) { scanner.run(begin, end); });
+  const Scan &total = scanner.total;
+  OperandStatistics result;
+  result.elements = total.elements;
+  result.zeros = total.zeros;
+  result.nans = total.nans;
+  for (int e = 0; e < 255; ++e)
+    result.exponents[e] = total.exponents[0][e] + total.exponents[1][e];
+  result.exponents[0] -= total.zeros;
+  result.infinities = total.nonfinite() - total.nans;
+  if (total.minNonzero < kInfinity - 1)
+    result.minNonzero = num::asFloat(total.minNonzero + 1);
+  Moments moments;
+  for (const Moments &block : scanner.moments)
+    moments.merge(block);
+  result.mean = moments.mean;
+  result.variance = moments.n > 0 ? moments.m2 / moments.n : 0;
+  result.kurtosis = moments.m2 > 0
+                        ? moments.n * moments.m4 / (moments.m2 * moments.m2)
+                        : std::numeric_limits<double>::quiet_NaN();
+  result.along =
+      spreadOf(scanner.blocks.innerIsK() ? scanner.outer : scanner.inner);
+  result.across =
+      spreadOf(scanner.blocks.innerIsK() ? scanner.inner : scanner.outer);
+  result.amax = result.along.max;
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Losses
+//===----------------------------------------------------------------------===//
+
+namespace {
+
 /// How many magnitudes are at most `low`, and above `high`.
-MPT_CLONES void countChunk(const float *x, size_t n, uint32_t low,
+MPT_CLONES void countBlock(const float *x, size_t n, uint32_t low,
                            uint32_t high, uint64_t counts[2]) {
   uint32_t below = 0, above = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -122,30 +274,6 @@ MPT_CLONES void countChunk(const float *x, size_t n, uint32_t low,
   }
   counts[0] += below;
   counts[1] += above;
-}
-
-/// Calls body(begin, end) for all chunks, on the pool.
-template <typename Body>
-void forEachPiece(const Chunks &chunks, rt::ThreadPool &pool,
-                  const Body &body) {
-  pool.forEach(chunks.size(), 8, 4, body);
-}
-
-/// Whether x * scale rounds to more than the format's largest value.
-bool exceeds(num::Format format, float y) {
-  switch (format) {
-  case num::Format::E4M3:
-    return y > 464.0f; // half a step above; the tie goes to 448
-  case num::Format::E5M2:
-    return y >= 61440.0f;
-  case num::Format::INT8:
-    return y >= 127.5f;
-  case num::Format::BF16:
-    return num::encodeBF16(y) == 0x7f80u;
-  case num::Format::F32:
-    return false;
-  }
-  return false;
 }
 
 /// The largest finite magnitude (as bits) for which `holds` is true; `holds` is
@@ -159,63 +287,78 @@ template <typename Predicate> uint32_t lastBits(const Predicate &holds) {
   return low;
 }
 
+/// The elements that one request loses: magnitudes, as bits, at most `low` and
+/// above `high`.
+struct Threshold {
+  size_t request;
+  uint32_t low, high;
+  uint64_t counts[2];
+};
+
 } // namespace
 
-float OperandStatistics::scaleAmax() const {
-  return nonfinite() ? std::numeric_limits<float>::infinity() : amax;
+uint32_t lastUnsaturated(num::Format format) {
+  switch (format) {
+  case num::Format::E4M3:
+    return num::bits(464.0f); // half a step above 448; the tie goes to 448
+  case num::Format::E5M2:
+    return num::bits(61440.0f) - 1; // the tie goes up
+  case num::Format::INT8:
+    return num::bits(127.5f) - 1;
+  case num::Format::BF16:
+    return 0x7f7f7fffu;
+  case num::Format::F32:
+    return kMagnitude;
+  }
+  return kMagnitude;
 }
 
-OperandStatistics scanOperand(const Chunks &chunks, rt::ThreadPool &pool) {
-  Scan total;
-  std::mutex mutex;
-  forEachPiece(chunks, pool, [&](int64_t begin, int64_t end) {
-    Scan scan;
-    chunks.visit(begin, end,
-                 [&](const float *x, size_t n) { scanChunk(x, n, scan); });
-    std::lock_guard<std::mutex> lock(mutex);
-    total.merge(scan);
-  });
-  OperandStatistics result;
-  result.elements = total.elements;
-  result.zeros = total.zeros;
-  result.nans = total.nans;
-  for (int e = 0; e < 255; ++e)
-    result.exponents[e] = total.exponents[0][e] + total.exponents[1][e];
-  result.exponents[0] -= total.zeros;
-  result.infinities =
-      total.exponents[0][255] + total.exponents[1][255] - total.nans;
-  result.amax = num::asFloat(total.amax);
-  if (total.amax != 0)
-    result.minNonzero = num::asFloat(total.minNonzero + 1);
-  return result;
-}
-
-Losses countLosses(const Chunks &chunks, const OperandStatistics &statistics,
-                   num::Format format, float scale, rt::ThreadPool &pool) {
+std::vector<Losses> countLosses(const OperandView &view,
+                                const OperandStatistics &statistics,
+                                const std::vector<LossRequest> &requests,
+                                rt::ThreadPool &pool) {
+  std::vector<Losses> result(requests.size());
   uint64_t population =
       statistics.elements - statistics.zeros - statistics.nonfinite();
-  if (population == 0)
-    return {};
-  uint32_t low = lastBits(
-      [=](float x) { return (num::encode(format, x * scale) & 0x7fffu) == 0; });
-  uint32_t high =
-      lastBits([=](float x) { return !exceeds(format, x * scale); });
-  if (num::bits(statistics.minNonzero) > low &&
-      num::bits(statistics.amax) <= high)
-    return {};
-  uint64_t counts[2] = {};
-  std::mutex mutex;
-  forEachPiece(chunks, pool, [&](int64_t begin, int64_t end) {
-    uint64_t mine[2] = {};
-    chunks.visit(begin, end, [&](const float *x, size_t n) {
-      countChunk(x, n, low, high, mine);
+  std::vector<Threshold> thresholds;
+  for (size_t r = 0; r < requests.size() && population != 0; ++r) {
+    auto [format, scale] = requests[r];
+    uint32_t last = lastUnsaturated(format);
+    uint32_t low = lastBits([format = format, scale = scale](float x) {
+      return (num::encode(format, x * scale) & 0x7fffffffu) == 0;
     });
+    uint32_t high = lastBits([last, scale = scale](float x) {
+      return num::bits(x * scale) <= last;
+    });
+    if (num::bits(statistics.minNonzero) <= low ||
+        num::bits(statistics.amax) > high)
+      thresholds.push_back({r, low, high, {0, 0}});
+  }
+  if (thresholds.empty())
+    return result;
+  Blocks blocks(view);
+  std::mutex mutex;
+  pool.forEach(blocks.size(), 8, 4, [&](int64_t begin, int64_t end) {
+    std::vector<Threshold> mine = thresholds;
+    for (Threshold &t : mine)
+      t.counts[0] = t.counts[1] = 0;
+    float copy[Blocks::kElements];
+    for (int64_t i = begin; i < end; ++i) {
+      Blocks::Block block = blocks.at(i);
+      const float *x = blocks.dense(block, copy);
+      for (Threshold &t : mine)
+        countBlock(x, block.elements(), t.low, t.high, t.counts);
+    }
     std::lock_guard<std::mutex> lock(mutex);
-    counts[0] += mine[0];
-    counts[1] += mine[1];
+    for (size_t t = 0; t < mine.size(); ++t)
+      for (int c = 0; c < 2; ++c)
+        thresholds[t].counts[c] += mine[t].counts[c];
   });
-  return {double(counts[0] - statistics.zeros) / double(population),
-          double(counts[1] - statistics.nonfinite()) / double(population)};
+  for (const Threshold &t : thresholds)
+    result[t.request] = {
+        double(t.counts[0] - statistics.zeros) / double(population),
+        double(t.counts[1] - statistics.nonfinite()) / double(population)};
+  return result;
 }
 
 } // namespace mpt::metrics

@@ -2,8 +2,8 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// An operand as a product sees it (vectors of length k), and as memory: the
-// fewest lines that cover each of its elements once.
+// An operand as a product sees it (vectors of length k), and as memory: blocks
+// of lines that cover each of its elements once.
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,53 +29,69 @@ struct OperandView {
   }
 };
 
-/// Cuts an operand into chunks of at most kChunk elements. Dimensions that are
-/// broadcast (stride 0) are walked once.
-class Chunks {
+OperandView lhsView(const mpt_product_view &product);
+OperandView rhsView(const mpt_product_view &product);
+
+/// Throws rt::Failure on sizes below 1, negative strides and missing data.
+void checkView(const mpt_product_view &product);
+
+/// Cuts an operand into blocks of at most kElements elements: some lines, or a
+/// segment of one. Dimensions that are broadcast (stride 0) are walked once.
+class Blocks {
 public:
-  static constexpr int64_t kChunk = 4096;
+  static constexpr int64_t kElements = 4096;
 
-  explicit Chunks(const OperandView &view);
+  explicit Blocks(const OperandView &view);
 
-  int64_t size() const { return lines * perLine; }
+  /// Lines [outer, outer + lines) of a batch element, elements [inner, inner +
+  /// length) of each.
+  struct Block {
+    int64_t batch, outer, lines, inner, length;
+    size_t elements() const { return size_t(lines * length); }
+  };
 
-  /// Calls body(pointer, count) for chunks [begin, end), contiguous in memory;
-  /// strided ones are copied first.
-  template <typename Body>
-  void visit(int64_t begin, int64_t end, const Body &body) const {
-    float copy[kChunk];
-    for (int64_t c = begin; c < end; ++c) {
-      int64_t first = c % perLine * kChunk;
-      int64_t n = length - first < kChunk ? length - first : kChunk;
-      const float *from = line(c / perLine) + first * stride;
-      if (stride != 1) {
-        for (int64_t i = 0; i < n; ++i)
-          copy[i] = from[i * stride];
-        from = copy;
-      }
-      body(from, static_cast<size_t>(n));
-    }
-  }
+  int64_t size() const { return batches() * lineGroups * segments; }
+  Block at(int64_t index) const;
+  /// The block's elements line by line: in place, or copied to `copy` (of
+  /// kElements) where they do not lie together.
+  const float *dense(const Block &block, float *copy) const;
+
+  int64_t batches() const { return batch[0] * batch[1]; }
+  int64_t outerExtent() const { return extents[0]; }
+  int64_t innerExtent() const { return extents[1]; }
+  /// Whether lines run along the contraction.
+  bool innerIsK() const { return alongK; }
 
 private:
-  const float *line(int64_t index) const;
-
   const float *data;
-  int64_t length = 1, stride = 1; // of a line
-  int64_t extents[3] = {1, 1, 1}, strides[3] = {0, 0, 0};
-  int64_t lines = 1, perLine = 1;
+  int64_t batch[2], batchStride[2];
+  int64_t extents[2], strides[2]; // of outer and inner
+  bool alongK;
+  int64_t linesPerBlock, lineGroups, segments;
 };
 
 /// Statistics of every element, on the pool's threads.
-OperandStatistics scanOperand(const Chunks &chunks, rt::ThreadPool &pool);
+OperandStatistics scanOperand(const OperandView &view, rt::ThreadPool &pool);
 
-/// Shares of the finite nonzero elements that `format` at `scale` turns to zero
+/// Shares of the finite nonzero elements that a format at a scale turns to zero
 /// and that exceed its maximum by more than rounding; 0 if there are none.
 struct Losses {
   double flushed = 0, saturated = 0;
 };
-Losses countLosses(const Chunks &chunks, const OperandStatistics &statistics,
-                   num::Format format, float scale, rt::ThreadPool &pool);
+struct LossRequest {
+  num::Format format;
+  float scale;
+};
+
+/// Of every element, for formats that round to nearest, in one pass.
+std::vector<Losses> countLosses(const OperandView &view,
+                                const OperandStatistics &statistics,
+                                const std::vector<LossRequest> &requests,
+                                rt::ThreadPool &pool);
+
+/// The largest magnitude, as bits, that does not exceed the format's maximum by
+/// more than rounding to nearest takes away.
+uint32_t lastUnsaturated(num::Format format);
 
 } // namespace mpt::metrics
 

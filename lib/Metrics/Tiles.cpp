@@ -11,6 +11,9 @@
 #include "Tiles.h"
 
 #include "Clones.h"
+#include "Vectors.h"
+
+#include "mpt/Numerics/Scalar.h"
 
 #include <algorithm>
 
@@ -37,32 +40,6 @@ void packPanels(const float *data, const int64_t *index, int64_t count,
   }
 }
 
-MPT_CLONES void roundTrip(num::Format format, const float *in, size_t n,
-                          float scale, float *out) {
-  float inverse = num::inverseScale(scale);
-  switch (format) {
-  case num::Format::F32:
-    std::copy_n(in, n, out);
-    break;
-  case num::Format::BF16:
-    for (size_t i = 0; i < n; ++i)
-      out[i] = num::decodeBF16(num::encodeBF16(in[i] * scale)) * inverse;
-    break;
-  case num::Format::E4M3:
-    for (size_t i = 0; i < n; ++i)
-      out[i] = num::decodeE4M3(num::encodeE4M3(in[i] * scale)) * inverse;
-    break;
-  case num::Format::E5M2:
-    for (size_t i = 0; i < n; ++i)
-      out[i] = num::decodeE5M2(num::encodeE5M2(in[i] * scale)) * inverse;
-    break;
-  case num::Format::INT8:
-    for (size_t i = 0; i < n; ++i)
-      out[i] = num::decodeInt8(num::encodeInt8(in[i] * scale)) * inverse;
-    break;
-  }
-}
-
 MPT_CLONES void widen(const float *in, size_t n, double *values,
                       double *magnitudes) {
   for (size_t i = 0; i < n; ++i) {
@@ -73,66 +50,37 @@ MPT_CLONES void widen(const float *in, size_t n, double *values,
 
 namespace {
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef double Doubles __attribute__((vector_size(64)));
-constexpr int kLanes = 8; // of Doubles
 constexpr int kVectors = kTileColumns / kLanes;
 constexpr int kHalf = kTileRows / 2;
 
-/// a * b + c with one rounding, a to every lane.
-template <typename Scalar, typename Vector>
-inline __attribute__((always_inline)) Vector multiplyAdd(Scalar a, Vector b,
-                                                         Vector c) {
-#if defined(__clang__) && __has_builtin(__builtin_elementwise_fma)
-  Vector splat = a - Vector{};
-  return __builtin_elementwise_fma(splat, b, c);
-#else
-  for (size_t l = 0; l < sizeof(Vector) / sizeof(Scalar); ++l)
-    c[l] = sizeof(Scalar) == 4 ? __builtin_fmaf(a, b[l], c[l])
-                               : __builtin_fma(a, b[l], c[l]);
-  return c;
-#endif
-}
-
-template <typename Vector, typename Scalar>
-inline __attribute__((always_inline)) Vector load(const Scalar *from) {
-  Vector vector;
-  __builtin_memcpy(&vector, from, sizeof vector);
-  return vector;
-}
-
-template <typename Vector, typename Scalar>
-inline __attribute__((always_inline)) void store(Scalar *to, Vector vector) {
-  __builtin_memcpy(to, &vector, sizeof vector);
-}
-
-inline __attribute__((always_inline)) void
-floatTile(int64_t k, const float *__restrict lhs, const float *__restrict rhs,
-          float *__restrict tile) {
+MPT_INLINE void floatTile(int64_t k, const float *__restrict lhs,
+                          const float *__restrict rhs, bool add,
+                          float *__restrict result, int64_t stride) {
   Floats acc[kTileRows];
   for (int i = 0; i < kTileRows; ++i)
-    acc[i] = load<Floats>(tile + i * kTileColumns);
+    acc[i] = add ? load<Floats>(result + i * stride) : Floats{};
   for (int64_t p = 0; p < k; ++p, lhs += kTileRows, rhs += kTileColumns) {
     Floats b = load<Floats>(rhs);
     for (int i = 0; i < kTileRows; ++i)
       acc[i] = multiplyAdd(lhs[i], b, acc[i]);
   }
   for (int i = 0; i < kTileRows; ++i)
-    store(tile + i * kTileColumns, acc[i]);
+    store(result + i * stride, acc[i]);
 }
 
 /// Half a tile's rows: products and bounds together fill the registers.
-inline __attribute__((always_inline)) void
-doubleHalf(int64_t k, const double *__restrict lhs,
-           const double *__restrict lhsMagnitudes, const double *__restrict rhs,
-           const double *__restrict rhsMagnitudes, double *__restrict products,
-           double *__restrict bounds) {
+MPT_INLINE void doubleHalf(int64_t k, const double *__restrict lhs,
+                           const double *__restrict lhsMagnitudes,
+                           const double *__restrict rhs,
+                           const double *__restrict rhsMagnitudes, bool add,
+                           double *__restrict products,
+                           double *__restrict bounds, int64_t stride) {
   Doubles product[kHalf][kVectors], bound[kHalf][kVectors];
   for (int i = 0; i < kHalf; ++i)
     for (int v = 0; v < kVectors; ++v) {
-      int at = i * kTileColumns + v * kLanes;
-      product[i][v] = load<Doubles>(products + at);
-      bound[i][v] = load<Doubles>(bounds + at);
+      int64_t at = i * stride + v * kLanes;
+      product[i][v] = add ? load<Doubles>(products + at) : Doubles{};
+      bound[i][v] = add ? load<Doubles>(bounds + at) : Doubles{};
     }
   for (int64_t p = 0; p < k; ++p) {
     for (int v = 0; v < kVectors; ++v) {
@@ -147,7 +95,7 @@ doubleHalf(int64_t k, const double *__restrict lhs,
   }
   for (int i = 0; i < kHalf; ++i)
     for (int v = 0; v < kVectors; ++v) {
-      int at = i * kTileColumns + v * kLanes;
+      int64_t at = i * stride + v * kLanes;
       store(products + at, product[i][v]);
       store(bounds + at, bound[i][v]);
     }
@@ -156,29 +104,27 @@ doubleHalf(int64_t k, const double *__restrict lhs,
 } // namespace
 
 MPT_WIDE_CLONES void multiply(int64_t k, int64_t lhsPanels, int64_t rhsPanels,
-                              const float *lhs, const float *rhs,
-                              float *tiles) {
+                              const float *lhs, const float *rhs, bool add,
+                              float *result, int64_t stride) {
   for (int64_t j = 0; j < rhsPanels; ++j)
-    for (int64_t i = 0; i < lhsPanels; ++i, tiles += kTileElements)
-      floatTile(k, lhs + i * k * kTileRows, rhs + j * k * kTileColumns, tiles);
+    for (int64_t i = 0; i < lhsPanels; ++i)
+      floatTile(k, lhs + i * k * kTileRows, rhs + j * k * kTileColumns, add,
+                result + i * kTileRows * stride + j * kTileColumns, stride);
 }
 
-MPT_WIDE_CLONES void multiplyWithBound(int64_t k, int64_t lhsPanels,
-                                       int64_t rhsPanels, const double *lhs,
-                                       const double *lhsMagnitudes,
-                                       const double *rhs,
-                                       const double *rhsMagnitudes,
-                                       double *products, double *bounds) {
-  constexpr int half = kHalf * kTileColumns;
+MPT_WIDE_CLONES void
+multiplyWithBound(int64_t k, int64_t lhsPanels, int64_t rhsPanels,
+                  const double *lhs, const double *lhsMagnitudes,
+                  const double *rhs, const double *rhsMagnitudes, bool add,
+                  double *products, double *bounds, int64_t stride) {
   for (int64_t j = 0; j < rhsPanels; ++j)
-    for (int64_t i = 0; i < lhsPanels; ++i) {
-      int64_t l = i * k * kTileRows, r = j * k * kTileColumns;
-      for (int h = 0; h < 2; ++h)
-        doubleHalf(k, lhs + l + h * kHalf, lhsMagnitudes + l + h * kHalf,
-                   rhs + r, rhsMagnitudes + r, products + h * half,
-                   bounds + h * half);
-      products += kTileElements;
-      bounds += kTileElements;
+    for (int64_t i = 0; i < 2 * lhsPanels; ++i) {
+      // A panel holds two halves of a tile side by side.
+      int64_t l = i / 2 * k * kTileRows + i % 2 * kHalf;
+      int64_t r = j * k * kTileColumns;
+      int64_t at = i * kHalf * stride + j * kTileColumns;
+      doubleHalf(k, lhs + l, lhsMagnitudes + l, rhs + r, rhsMagnitudes + r, add,
+                 products + at, bounds + at, stride);
     }
 }
 
