@@ -106,7 +106,7 @@ def operands(nu: float, size: int, seed: int, draw: int) -> tuple[np.ndarray, np
 
 def run_sweep(sweep: Sweep, advance: Callable[[str], None] = lambda _: None) -> list[Errors]:
     """Measure every combination at every nu; `advance` is called after each draw."""
-    from mpt.measure import Sampling, measure_product
+    from mpt.measure import Draw, measure_product
 
     sweep.check()
     candidates = ",".join(combination.candidate for combination in COMBINATIONS)
@@ -115,8 +115,8 @@ def run_sweep(sweep: Sweep, advance: Callable[[str], None] = lambda _: None) -> 
         errors = [Errors(nu, combination) for combination in COMBINATIONS]
         for draw in range(sweep.draws):
             lhs, rhs = operands(nu, sweep.size, sweep.seed, draw)
-            sampling = Sampling(0, 0, seed=sweep.seed + draw)
-            measured = measure_product(lhs, rhs, candidates, sampling=sampling, threads=sweep.threads)
+            options = {"seed": sweep.seed, "draw": Draw(round=draw), "threads": sweep.threads}
+            measured = measure_product(lhs, rhs, candidates, **options)
             for entry, found in zip(errors, measured["candidates"], strict=True):
                 for name in STATISTICS:
                     entry.draws[name].append(found[f"be_{name}"])
