@@ -91,6 +91,10 @@ class Errors:
         values = self.draws[statistic]
         return max(values) if statistic == "max" else float(np.mean(values))
 
+    def only(self, draw: int) -> Errors:
+        """The same of one draw."""
+        return Errors(self.nu, self.combination, {name: [values[draw]] for name, values in self.draws.items()})
+
 
 def operands(nu: float, size: int, seed: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
     """Return two float32 [size, size] matrices of Student's t with `nu` degrees of freedom.
@@ -157,6 +161,7 @@ class Findings:
     """What the paper's claims are held against, from a sweep's results."""
 
     def __init__(self, results: Sequence[Errors]) -> None:
+        self.results = results
         self.nus = sorted({entry.nu for entry in results}, reverse=True)
         self.entries = {(entry.nu, entry.combination): entry for entry in results}
 
@@ -180,6 +185,11 @@ class Findings:
                 x = x0 + (x1 - x0) * y0 / (y0 - y1)
                 found.append(1 / x if x else math.inf)
         return found
+
+    def draws(self) -> list[Findings]:
+        """The findings of each draw by itself."""
+        count = len(self.results[0].draws["median"])
+        return [Findings([entry.only(draw) for entry in self.results]) for draw in range(count)]
 
     def growth(self, combination: Combination, statistic: str = "median") -> float:
         """Backward error at the smallest nu over that at the largest."""
@@ -212,18 +222,23 @@ def verdicts(findings: Findings) -> Iterator[tuple[str, str]]:
     )
     ratio = findings.ratio(findings.nus[0], *how)
     yield f"INT8 wins at nu = {normal}", f"{'yes' if ratio < 1 else 'no'}: INT8/E4M3 is {ratio:.3f}"
+    alone = findings.draws()
     for granularity in GRANULARITIES:
         for statistic in ("median", "p99"):
-            nus = findings.crossings(granularity, "nearest", statistic)
-            where = f"{granularity.replace('_', ' ')}, {statistic}"
-            found = ", ".join(f"nu = {nu:.2f}" for nu in nus) or "nowhere"
-            yield f"INT8 and E4M3 are equal at one nu ({where})", found
-    for statistic in ("median", "p99"):
-        bounded, lowest = findings.bounded(*how, statistic), findings.lowest(*how, statistic)
-        growths = ", ".join(f"{name} x {findings.growth(Combination(name, *how), statistic):.2f}" for name in FORMATS)
+            kind = granularity, "nearest", statistic
+            found = ", ".join(f"nu = {nu:.2f}" for nu in findings.crossings(*kind)) or "nowhere"
+            spread = [nu for draw in alone for nu in draw.crossings(*kind)]
+            if spread:
+                found += f" (single draws: {min(spread):.2f} to {max(spread):.2f})"
+            yield f"INT8 and E4M3 are equal at one nu ({granularity.replace('_', ' ')}, {statistic})", found
+    for granularity in GRANULARITIES:
+        kind = granularity, "nearest"
+        bounded, lowest = findings.bounded(*kind), findings.lowest(*kind)
+        growths = ", ".join(f"{name} x {findings.growth(Combination(name, *kind)):.2f}" for name in FORMATS)
         yield (
-            f"at nu = {heavy} E5M2 is the bounded one ({statistic})",
-            f"{'yes' if bounded == 'E5M2' else 'no'}: {bounded} grows least ({growths}), {lowest} is lowest",
+            f"at nu = {heavy} E5M2 is the bounded one ({granularity.replace('_', ' ')}, median)",
+            f"{'yes' if bounded == lowest == 'E5M2' else 'no'}: {bounded} grows least from nu = {normal} ({growths}), "
+            f"{lowest} is lowest",
         )
 
 
@@ -233,7 +248,7 @@ def show(findings: Findings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    target = console if console.is_terminal else Console(width=150)
+    target = console if console.is_terminal else Console(width=170)
     ratios = Table(title="INT8's backward error over E4M3's (below 1: INT8 is better)", box=box.SIMPLE)
     ratios.add_column("nu", justify="right")
     kinds = [(g, r, s) for g in GRANULARITIES for r in ROUNDINGS for s in ("median", "p99")]
