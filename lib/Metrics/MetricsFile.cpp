@@ -324,6 +324,10 @@ public:
     for (const std::vector<Candidate> &list : data.candidates)
       for (const Candidate &candidate : list)
         candidateIndex(candidate);
+    for (const ProbeModel &probe : data.probes) {
+      formats({probe.formats.lhs, true});
+      formats({probe.formats.rhs, true});
+    }
     // Only tensors that were seen: an operand of a product that never ran at a
     // point would have no statistics.
     for (size_t i = 0; i < model.tensors().size(); ++i) {
@@ -456,6 +460,10 @@ void Writer::writeProbe(size_t index) {
       t.number(std::nan(""));
     t.key("products").integer(static_cast<int64_t>(probe.products));
     t.key("candidate").string(probe.candidate);
+    t.key("formats").array([&] {
+      t.integer(static_cast<int64_t>(formats({probe.formats.lhs, true})));
+      t.integer(static_cast<int64_t>(formats({probe.formats.rhs, true})));
+    });
     t.key("points").array([&] {
       for (const PointData &point : data.points)
         t.object([&] {

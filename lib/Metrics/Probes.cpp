@@ -75,6 +75,7 @@ ProbeModel parseProbe(std::string_view text, const StepModel &model) {
   if (sides[0].size() != 1)
     rt::fail(MPT_ERROR_ARGUMENT, "probes: '", probe.candidate,
              "' is more than one candidate");
+  probe.formats = sides[int(GradientSide::None)][0];
   // The second format is the gradient's: where there is none, both operands
   // are held as those that are none.
   sides[int(GradientSide::None)][0].rhs =

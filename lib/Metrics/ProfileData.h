@@ -88,6 +88,7 @@ struct ProbeModel {
   std::optional<Role> role; // none: all products
   std::optional<int> layer; // none: all layers
   std::string candidate;    // as asked for
+  Candidate formats;        // rhs: the gradient's
   /// By index of a product; null: it runs as it is.
   std::vector<std::optional<Candidate>> candidates;
   size_t products = 0; // how many it changes

@@ -22,6 +22,9 @@ namespace {
 /// c of the bound: gradients get twice as much, which admits E5M2.
 constexpr double kForwardFactor = 1.5;
 constexpr double kGradientFactor = 3.0;
+/// Largest part of a gradient's error, of its squared norm, that may persist
+/// over batches.
+constexpr double kPersistent = 3e-2;
 /// How many names an error lists.
 constexpr size_t kNamed = 8;
 
@@ -84,6 +87,9 @@ std::vector<Verdict> judgeAll(const Problem &problem, const Product &product,
     verdict.admitted = true;
     judge(verdict, "be_median", bound.error.median);
     judge(verdict, "be_p99", bound.error.p99);
+    for (StringRef name : {"persistent", "role_persistent"})
+      if (product.role != Role::Fprop && verdict.metrics.contains(name))
+        judge(verdict, name, kPersistent);
     std::string why = whyNotRun(verdict.formats);
     if (why.empty())
       why = whyMisaligned(product, verdict.formats, problem.alignment);

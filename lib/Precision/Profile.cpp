@@ -95,12 +95,9 @@ public:
       fail("expected true or false, found " + found());
     return boolean.value_or(true);
   }
-  /// Whether the member `key` is null: measured, but without a value.
-  bool isNull(StringRef key) const {
-    const llvm::json::Object *object = value ? value->getAsObject() : nullptr;
-    const llvm::json::Value *member = object ? object->get(key) : nullptr;
-    return member && member->getAsNull();
-  }
+  /// Whether this is null: measured, but without a value.
+  bool isNull() const { return value && value->getAsNull(); }
+  bool isArray() const { return value && value->getAsArray(); }
   /// A finite number in [low, high].
   double number(double low, double high) const {
     if (!*this)
@@ -181,18 +178,30 @@ struct MetricKind {
   bool required;
   double low, high;
 };
-// Those that decide nothing may lack a value (the SQNR of an exact product is
-// infinite); they are left out then.
+// Those that decide nothing may lack a value (a product of zeros has no noise
+// ratio); they are left out then. `sqnr_db` and `noise_ratio` are made here.
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr MetricKind kMetrics[] = {
     {"be_median", true, true, 0, kHuge},
     {"be_p99", true, true, 0, kHuge},
     {"be_max", true, false, 0, kHuge},
-    {"sqnr_db", false, false, -kHuge, kHuge},
+    {"rel_var", true, false, 0, kHuge},
     {"cosine", false, false, -1.001, 1.001},
+    {"loss_mse", true, false, 0, kHuge},
+    {"persistent", true, false, -kHuge, kHuge},
 };
-/// Shares per operand.
-constexpr StringLiteral kShares[] = {"flushed", "saturated"};
+constexpr MetricKind kSqnr = {"sqnr_db", false, false, -kHuge, kHuge};
+constexpr MetricKind kNoise = {"noise_ratio", true, false, 0, kHuge};
+constexpr MetricKind kRolePersistent = {"role_persistent", true, false, -kHuge,
+                                        kHuge};
+/// Shares of an operand's elements.
+constexpr StringLiteral kShares[] = {"flushed_lhs", "flushed_rhs",
+                                     "saturated_lhs", "saturated_rhs"};
+
+/// A metric at one point: the ends of its interval.
+struct Interval {
+  double low, high;
+};
 
 /// The worst that was seen of one metric.
 struct Worst {
@@ -205,7 +214,6 @@ struct Worst {
 struct Accumulator {
   std::map<std::string, Worst> metrics;
   std::map<std::string, double> shares;
-  unsigned points = 0;
 };
 /// FormatPair as the key of a map.
 using FormatKey = std::pair<FormatAttr, FormatAttr>;
@@ -223,46 +231,42 @@ Enum readEnum(Node node, std::optional<Enum> (*symbolize)(StringRef)) {
   return value.value_or(Enum());
 }
 
+/// Null for what the dialect does not know and no target runs: MX scales, and
+/// recipes with numbers of their own.
 FormatAttr readFormat(MLIRContext *context, Node node) {
   Storage storage = readEnum<Storage>(node.field("storage"), symbolizeStorage);
-  FormatAttr format = FormatAttr::get(context, storage);
-  Granularity scale = format.getScale();
-  Recipe recipe = format.getRecipe();
-  Rounding rounding = format.getRounding();
-  if (node.has("scale"))
-    scale = readEnum<Granularity>(node.field("scale"), symbolizeGranularity);
-  if (node.has("recipe"))
-    recipe = readEnum<Recipe>(node.field("recipe"), symbolizeRecipe);
-  if (node.has("rounding"))
-    rounding = readEnum<Rounding>(node.field("rounding"), symbolizeRounding);
-  if (!node)
-    return format;
-  if ((scale != Granularity::None) != format.isScaled() ||
-      (recipe != Recipe::None) != format.isScaled()) {
+  std::string granularity = node.field("scale").text();
+  Recipe recipe = readEnum<Recipe>(node.field("recipe"), symbolizeRecipe);
+  Rounding rounding =
+      readEnum<Rounding>(node.field("rounding"), symbolizeRounding);
+  bool isOther = granularity == "mx" || node.has("history") ||
+                 node.has("margin") || node.has("value");
+  if (!node || isOther)
+    return {};
+  Granularity scale =
+      readEnum<Granularity>(node.field("scale"), symbolizeGranularity);
+  bool scaled = FormatAttr::get(context, storage).isScaled();
+  if (node && ((scale != Granularity::None) != scaled ||
+               (recipe != Recipe::None) != scaled))
     node.fail("storage " + stringifyStorage(storage) +
-              (format.isScaled() ? " needs" : " takes no") +
-              " scale and recipe, found " + stringifyGranularity(scale) +
-              " and " + stringifyRecipe(recipe));
-    return format;
-  }
+              (scaled ? " needs" : " takes no") + " scale and recipe, found " +
+              stringifyGranularity(scale) + " and " + stringifyRecipe(recipe));
+  if (!node)
+    return {};
   return FormatAttr::get(context, storage, scale, recipe, rounding);
 }
 
-void merge(Accumulator &into, const MetricKind &kind, Node node, int64_t step) {
-  double low = node.field("low").number(kind.low, kind.high);
-  double high = node.field("high").number(kind.low, kind.high);
-  node.field("mean").number(kind.low, kind.high);
-  node.field("std").number(0, kHuge);
-  if (node && low > high)
-    node.fail("low is above high");
-  auto [it, isNew] = into.metrics.try_emplace(
-      kind.name.str(),
-      Worst{kind.worstIsHigh ? high : low, high - low, step, 0});
+void merge(Accumulator &into, const MetricKind &kind, Interval interval,
+           int64_t step) {
+  double value = kind.worstIsHigh ? interval.high : interval.low;
+  double spread = interval.high - interval.low;
+  auto [it, isNew] =
+      into.metrics.try_emplace(kind.name.str(), Worst{value, spread, step, 0});
   Worst &worst = it->second;
   ++worst.points;
-  if (!isNew && (kind.worstIsHigh ? high > worst.value : low < worst.value))
-    worst =
-        Worst{kind.worstIsHigh ? high : low, high - low, step, worst.points};
+  if (!isNew &&
+      (kind.worstIsHigh ? value > worst.value : value < worst.value))
+    worst = Worst{value, spread, step, worst.points};
 }
 
 void mergeShare(Accumulator &into, const Twine &name, double share) {
@@ -270,33 +274,96 @@ void mergeShare(Accumulator &into, const Twine &name, double share) {
   worst = std::max(worst, share);
 }
 
-void readCandidate(Accumulator &into, Node node, int64_t step) {
-  ++into.points;
-  for (const MetricKind &kind : kMetrics)
-    if (kind.required ||
-        (node.has(kind.name) && !node.field(kind.name).isNull("mean")))
-      merge(into, kind, node.field(kind.name), step);
-  for (StringRef name : kShares) {
-    if (!node.has(name))
+/// A summary: null, a mean, or [mean, std, low, high] whose last three may be
+/// null together. Nothing where it has no value.
+std::optional<Interval> readSummary(Node node, const MetricKind &kind) {
+  if (!node || (node.isNull() && !kind.required))
+    return std::nullopt;
+  if (!node.isArray()) {
+    double mean = node.number(kind.low, kind.high);
+    return Interval{mean, mean};
+  }
+  std::vector<Node> items = node.items("entry");
+  if (items.size() != 4) {
+    node.fail("expected [mean, std, low, high], found " + Twine(items.size()) +
+              " entries");
+    return std::nullopt;
+  }
+  double mean = items[0].number(kind.low, kind.high);
+  if (items[1].isNull() && items[2].isNull() && items[3].isNull())
+    return Interval{mean, mean};
+  items[1].number(0, kHuge);
+  Interval interval{items[2].number(kind.low, kind.high),
+                    items[3].number(kind.low, kind.high)};
+  if (node && interval.low > interval.high)
+    node.fail("low is above high");
+  return interval;
+}
+
+/// What the parts of a file refer to.
+struct Tables {
+  MLIRContext *context;
+  std::vector<int64_t> steps;                // by point
+  std::vector<FormatAttr> formats;           // null: not expressible
+  std::vector<FormatKey> candidates;         // nulls likewise
+  std::map<Role, std::vector<std::string>> columns;
+};
+
+/// The entry of `list` that `node` names by its index.
+template <typename T>
+T lookUp(Node node, const std::vector<T> &list, StringRef what) {
+  int64_t index = node.integer(0);
+  if (node && index >= static_cast<int64_t>(list.size()))
+    node.fail("expected an index below " + Twine(list.size()) + " of " + what +
+              ", found " + Twine(index));
+  return node ? list[index] : T();
+}
+
+std::vector<Node> rowsOf(Node node, size_t count, StringRef what) {
+  std::vector<Node> rows = node.items(what);
+  if (node && rows.size() != count)
+    node.fail("expected " + Twine(count) + " entries, found " +
+              Twine(rows.size()));
+  return node ? rows : std::vector<Node>(count, node);
+}
+
+/// One candidate at one point: a value for each column of its role.
+void readRow(Accumulator &into, Node row, ArrayRef<std::string> columns,
+             std::optional<double> signal, int64_t step) {
+  std::vector<Node> cells = rowsOf(row, columns.size(), "column");
+  for (const auto &[name, cell] : llvm::zip(columns, cells)) {
+    Node node = cell.named(row.place() + ", " + name);
+    if (llvm::is_contained(kShares, name)) {
+      mergeShare(into, name, node.number(0, 1));
       continue;
-    std::vector<Node> sides = node.field(name).items("operand");
-    if (node && sides.size() != 2)
-      node.field(name).fail("expected one share per operand, found " +
-                            Twine(sides.size()));
-    if (!node)
-      return;
-    mergeShare(into, name + "_lhs", sides[0].number(0, 1));
-    mergeShare(into, name + "_rhs", sides[1].number(0, 1));
+    }
+    const MetricKind *kind = llvm::find_if(
+        kMetrics, [&, &name = name](auto &k) { return k.name == name; });
+    std::optional<Interval> interval;
+    if (kind != std::end(kMetrics))
+      interval = readSummary(node, *kind);
+    if (!interval)
+      continue;
+    merge(into, *kind, *interval, step);
+    if (kind->name != "rel_var")
+      continue;
+    if (interval->low > 0)
+      merge(into, kSqnr,
+            {-10 * std::log10(interval->high), -10 * std::log10(interval->low)},
+            step);
+    if (signal)
+      merge(into, kNoise, {interval->low * *signal, interval->high * *signal},
+            step);
   }
 }
 
 /// The candidate's values; a metric that some point lacks is left out.
 CandidateMetricsAttr finish(MLIRContext *context, FormatKey formats,
-                            const Accumulator &candidate) {
+                            const Accumulator &candidate, size_t points) {
   Builder builder(context);
   NamedAttrList values;
   for (const auto &[name, worst] : candidate.metrics) {
-    if (worst.points != candidate.points)
+    if (worst.points != points)
       continue;
     values.append(name, builder.getF64FloatAttr(worst.value));
     values.append(name + "_spread", builder.getF64FloatAttr(worst.spread));
@@ -308,7 +375,27 @@ CandidateMetricsAttr finish(MLIRContext *context, FormatKey formats,
                                    values.getDictionary(context));
 }
 
-ProductProfile readProduct(MLIRContext *context, Node node) {
+void readPoint(llvm::MapVector<FormatKey, Accumulator> &into, Node point,
+               ArrayRef<FormatKey> candidates, ArrayRef<std::string> columns,
+               int64_t step) {
+  double excluded = point.field("excluded").number(0, 1);
+  std::optional<double> signal;
+  if (point.has("signal") && !point.field("signal").isNull())
+    signal = point.field("signal").number(0, kHuge);
+  std::vector<Node> rows =
+      rowsOf(point.field("values"), candidates.size(), "row");
+  for (const auto &[formats, row] : llvm::zip(candidates, rows)) {
+    if (!formats.first || !formats.second)
+      continue;
+    Accumulator &candidate = into[formats];
+    mergeShare(candidate, "excluded", excluded);
+    readRow(candidate,
+            row.named(point.place() + ", candidate " + nameOf(formats)),
+            columns, signal, step);
+  }
+}
+
+ProductProfile readProduct(const Tables &tables, Node node) {
   ProductProfile product;
   product.name = node.field("name").text();
   node = node.named("product '" + product.name + "'");
@@ -316,36 +403,129 @@ ProductProfile readProduct(MLIRContext *context, Node node) {
   int64_t m = node.field("m").integer(1), n = node.field("n").integer(1);
   int64_t k = node.field("k").integer(1);
   product.batch = node.field("batch").integer(1);
-  std::vector<Node> points = node.field("points").items("point");
-  if (node && points.empty())
-    node.fail("no point of training was profiled");
-  llvm::MapVector<FormatKey, Accumulator> candidates;
-  for (Node point : points) {
-    int64_t step = point.field("step").integer(0);
-    point = point.named(node.place() + ", step " + Twine(step));
-    for (Node item : point.field("candidates").items("candidate")) {
-      FormatKey formats(readFormat(context, item.field("lhs")),
-                        readFormat(context, item.field("rhs")));
-      Accumulator &candidate = candidates[formats];
-      readCandidate(
-          candidate,
-          item.named(point.place() + ", candidate " + nameOf(formats)), step);
-      if (point.has("excluded"))
-        mergeShare(candidate, "excluded", point.field("excluded").number(0, 1));
-    }
+  std::vector<FormatKey> candidates;
+  for (Node item : node.field("candidates").items("candidate")) {
+    FormatKey formats = lookUp(item, tables.candidates, "candidates");
+    if (node && formats.first && llvm::is_contained(candidates, formats))
+      node.fail("candidate " + nameOf(formats) + " is listed twice");
+    candidates.push_back(formats);
   }
+  auto columns = tables.columns.find(product.role);
+  if (node && columns == tables.columns.end())
+    node.fail("the file has no columns for its role");
+  llvm::MapVector<FormatKey, Accumulator> accumulators;
+  std::vector<Node> points =
+      rowsOf(node.field("points"), tables.steps.size(), "point");
+  for (const auto &[point, step] : llvm::zip(points, tables.steps))
+    if (node)
+      readPoint(accumulators,
+                point.named(node.place() + ", step " + Twine(step)), candidates,
+                columns->second, step);
   if (!node)
     return product;
   SmallVector<CandidateMetricsAttr> attrs;
-  for (auto &[formats, candidate] : candidates) {
-    if (candidate.points != points.size())
-      node.fail("candidate " + nameOf(formats) + " is listed " +
-                Twine(candidate.points) + " times at " + Twine(points.size()) +
-                " points of training, expected once at each");
-    attrs.push_back(finish(context, formats, candidate));
-  }
-  product.metrics = MetricsAttr::get(context, m, n, k, attrs);
+  for (auto &[formats, candidate] : accumulators)
+    attrs.push_back(
+        finish(tables.context, formats, candidate, tables.steps.size()));
+  product.metrics = MetricsAttr::get(tables.context, m, n, k, attrs);
   return product;
+}
+
+Tables readTables(MLIRContext *context, Node root) {
+  Tables tables;
+  tables.context = context;
+  for (Node point : root.field("points").items("point"))
+    tables.steps.push_back(point.field("step").integer(0));
+  if (root && tables.steps.empty())
+    root.fail("no point of training was profiled");
+  for (Node format : root.field("formats").items("format"))
+    tables.formats.push_back(readFormat(context, format));
+  for (Node pair : root.field("candidates").items("candidate")) {
+    std::vector<Node> sides = rowsOf(pair, 2, "operand");
+    FormatKey formats(lookUp(sides[0], tables.formats, "formats"),
+                      lookUp(sides[1], tables.formats, "formats"));
+    tables.candidates.push_back(
+        formats.first && formats.second ? formats : FormatKey());
+  }
+  Node columns = root.field("columns");
+  for (Role role : {Role::Fprop, Role::Dgrad, Role::Wgrad}) {
+    if (!columns.has(stringifyRole(role)))
+      continue;
+    std::vector<std::string> &names = tables.columns[role];
+    Node list = columns.field(stringifyRole(role));
+    for (Node name : list.items("column"))
+      names.push_back(name.text());
+    for (const MetricKind &kind : kMetrics)
+      if (root && kind.required && !llvm::is_contained(names, kind.name))
+        list.fail("'" + kind.name + "' is missing");
+  }
+  return tables;
+}
+
+//===----------------------------------------------------------------------===//
+// Probes
+//===----------------------------------------------------------------------===//
+
+/// A format whichever operand it is of: vectors are rows.
+FormatAttr withoutSide(FormatAttr format) {
+  if (!format || format.getScale() != Granularity::PerColumn)
+    return format;
+  return FormatAttr::get(format.getContext(), format.getStorage(),
+                         Granularity::PerRow, format.getRecipe(),
+                         format.getRounding());
+}
+
+/// Adds what a probe of all products of a role found to the candidates of that
+/// role with its formats, as `role_persistent`.
+void readProbe(const Tables &tables, Node node, Profile &profile) {
+  std::string group = node.field("role").text();
+  std::vector<Node> sides = rowsOf(node.field("formats"), 2, "operand");
+  FormatAttr other = lookUp(sides[0], tables.formats, "formats");
+  FormatAttr gradient = lookUp(sides[1], tables.formats, "formats");
+  Accumulator found;
+  std::vector<Node> points =
+      rowsOf(node.field("points"), tables.steps.size(), "point");
+  for (const auto &[point, step] : llvm::zip(points, tables.steps))
+    if (auto interval = readSummary(point.field("persistent"), kRolePersistent))
+      merge(found, kRolePersistent, *interval, step);
+  std::optional<Role> role = symbolizeRole(group);
+  if (node && !role && group != "whole")
+    node.field("role").fail("'" + group + "' is unknown");
+  bool isLayer = !node.field("layer").isNull();
+  auto worst = found.metrics.find(kRolePersistent.name.str());
+  if (!node || !role || isLayer || !other || !gradient ||
+      worst == found.metrics.end() ||
+      worst->second.points != tables.steps.size())
+    return;
+  Builder builder(tables.context);
+  for (ProductProfile &product : profile.products) {
+    if (product.role != *role)
+      continue;
+    SmallVector<CandidateMetricsAttr> candidates;
+    for (CandidateMetricsAttr candidate : product.metrics.getCandidates()) {
+      FormatKey formats(withoutSide(candidate.getLhs()),
+                        withoutSide(candidate.getRhs()));
+      // Which operand is the gradient is not in the file; no two candidates of
+      // a product differ in that alone unless they were asked for.
+      bool fits = formats == FormatKey(other, gradient) ||
+                  formats == FormatKey(gradient, other);
+      NamedAttrList values(candidate.getValues());
+      if (fits) {
+        values.set("role_persistent",
+                   builder.getF64FloatAttr(worst->second.value));
+        values.set("role_persistent_spread",
+                   builder.getF64FloatAttr(worst->second.spread));
+        values.set("role_persistent_step",
+                   builder.getI64IntegerAttr(worst->second.step));
+      }
+      candidates.push_back(CandidateMetricsAttr::get(
+          tables.context, candidate.getLhs(), candidate.getRhs(),
+          values.getDictionary(tables.context)));
+    }
+    product.metrics = MetricsAttr::get(
+        tables.context, product.metrics.getM(), product.metrics.getN(),
+        product.metrics.getK(), candidates);
+  }
 }
 
 llvm::Error errorIn(StringRef source, const Twine &what) {
@@ -380,13 +560,14 @@ llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
   int64_t version = root.field("version").integer(0);
   if (root && version != kProfileVersion)
     root.fail("expected version " + Twine(kProfileVersion) + ", found " +
-              Twine(version));
+              Twine(version) + (version == 1 ? "; profile again" : ""));
   if (root.has("complete") && !root.field("complete").boolean())
     root.fail("the profile was not taken to its end");
   Profile profile;
   profile.graphHash = root.field("graph_hash").text();
+  Tables tables = readTables(context, root);
   for (Node node : root.field("products").items("product")) {
-    ProductProfile product = readProduct(context, node);
+    ProductProfile product = readProduct(tables, node);
     if (!root)
       break;
     if (!profile.index.try_emplace(product.name, profile.products.size())
@@ -394,6 +575,8 @@ llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
       root.fail("product '" + product.name + "' is listed twice");
     profile.products.push_back(std::move(product));
   }
+  for (Node node : root.field("probes").items("probe"))
+    readProbe(tables, node, profile);
   if (!problem.text.empty())
     return errorIn(source, problem.text);
   return profile;

@@ -70,7 +70,7 @@ def run_profile(args: argparse.Namespace) -> None:
     size = (0, 0) if args.exact else (args.rows, args.columns)
     sampling = Sampling(*size, args.seed, args.candidates)
     schedule = Schedule(args.lr, args.warmup)
-    probes = Probes(args.probes, args.probe_candidates)
+    probes = Probes(args.probes, args.probe_candidates) if args.probe_candidates else Probes(args.probes)
     plan = Plan(args.batches, args.at_steps, schedule, sampling, args.seed, args.nonfinite == "stop", probes)
     with opened(args.source, args.output, args.threads) as package:
         if args.weights:
@@ -273,8 +273,6 @@ def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> No
 
 def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add what measures, and what looks at measurements."""
-    from mpt.profile import PROBE_CANDIDATES
-
     parser = command("profile", run_profile)
     parser.add_argument("source", type=Path, metavar="GRAPH.mlir|PACKAGE", help="forward graph, step, or its FP32 package")
     parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
@@ -290,7 +288,7 @@ def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> Non
     parser.add_argument("--exact", action="store_true", help="all elements instead of a sample")
     parser.add_argument("--candidates", metavar="LHS*RHS,...", help="such as bf16*bf16,f8E4M3FN*f8E5M2; default: by role")
     parser.add_argument("--probes", choices=["none", "role", "layer"], default="role", help="round groups of products")
-    parser.add_argument("--probe-candidates", default=PROBE_CANDIDATES, metavar="OTHER*GRADIENT,...")
+    parser.add_argument("--probe-candidates", metavar="OTHER*GRADIENT,...", help="the second format is the gradient's")
     parser.add_argument("--nonfinite", choices=["stop", "go-on"], default="stop", help="on NaN or infinity in a tensor")
     parser.add_argument("--weights", type=Path, metavar="MODEL.safetensors", help="instead of the package's own")
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT")

@@ -21,7 +21,7 @@ namespace mpt {
 namespace precision {
 
 /// The newest version of metrics.json that is understood, and the only one.
-inline constexpr int64_t kProfileVersion = 1;
+inline constexpr int64_t kProfileVersion = 2;
 
 /// One product of the profiled step.
 struct ProductProfile {
@@ -29,10 +29,14 @@ struct ProductProfile {
   Role role;
   int64_t batch;
   /// Sizes as profiled. Candidate values by name: an error (`be_median`,
-  /// `be_p99`, `be_max`) is the upper end of its interval at the worst point of
-  /// training, a quality (`sqnr_db`, `cosine`) the lower end; `<name>_spread`
-  /// is the width of that interval and `<name>_step` the point's step;
-  /// `flushed_lhs`, `saturated_rhs`, `excluded` and so on are largest shares.
+  /// `be_p99`, `be_max`, `rel_var`, `loss_mse`, `noise_ratio`, `persistent`) is
+  /// the upper end of its interval at the worst point of training, a quality
+  /// (`sqnr_db`, `cosine`) the lower end; `<name>_spread` is the width of that
+  /// interval and `<name>_step` the point's step. `role_persistent` is the
+  /// whole gradient's `persistent` with all products of this role so rounded,
+  /// where there was such a probe; `flushed_lhs`, `saturated_rhs`, `excluded`
+  /// and so on are largest shares. Candidates that FormatAttr cannot tell apart
+  /// (MX, margins, histories, fixed scales) are left out.
   MetricsAttr metrics;
 };
 
