@@ -37,7 +37,8 @@ def tensor(name: str, steps: list[int]) -> dict:
 
 def values(index: int, role: str) -> list:
     median = TIMES[index][role] * 3.95e-2 / math.sqrt(K)
-    return [[median, 0.0, median, median], 3.8 * median, 5 * median, 1e-4, 0.999, 0.01, 0.3, 0.0, 0.0]
+    row = [[median, 0.0, median, median], 3.8 * median, 5 * median, 1e-4, 0.999, 0.01, 0.3, 0.0, 0.0]
+    return row + [1e-4] if role == "fprop" else row
 
 
 def product(name: str, role: str, operands: tuple[int, int], steps: list[int]) -> dict:
@@ -71,6 +72,6 @@ def metrics_file(steps: list[int], layers: int = 2) -> dict:
         "format": "mpt-metrics", "version": 2, "graph_hash": "0123456789abcdef", "engine": "blas",
         "sampling": {"rows": 256, "columns": 256, "seed": 0}, "complete": True, "batches": 8,
         "points": [point | {"step": step} for step in steps], "formats": FORMATS, "candidates": list(CANDIDATES.values()),
-        "columns": dict.fromkeys(BY_ROLE, COLUMNS), "tensors": tensors, "products": products,
+        "columns": {role: COLUMNS + (["loss_mse"] if role == "fprop" else []) for role in BY_ROLE}, "tensors": tensors, "products": products,
         "probes": [probe("dgrad", "i8*i8", [0.5 for _ in steps]), probe("dgrad", "i8*i8[stochastic]", [-1e-6 for _ in steps])],
     }  # fmt: skip

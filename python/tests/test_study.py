@@ -13,10 +13,12 @@ import fake_metrics
 import ml_dtypes
 import numpy as np
 import pytest
+from mpt import cli, data, demo
 from mpt.metrics import MetricsError
 from mpt.study import StudyError, make_directory, model, student_t, tolerance
 from mpt.study.student_t import COMBINATIONS, Combination, Errors, Findings, Sweep
 from mpt.study.tolerance import Kind
+from mpt.train import Schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 INF = math.inf
@@ -138,9 +140,9 @@ def test_command_writes_table_and_figure(mptc, tmp_path):
         (["--nu", "2,2"], "one is there twice"),
     ],
 )
-def test_bad_degrees_of_freedom(mptc, tmp_path, options, message):
-    done = mptc("study", "student-t", "-o", tmp_path / "out", *options)
-    assert done.returncode == 1 and message in done.stderr
+def test_bad_degrees_of_freedom(tmp_path, capsys, options, message):
+    assert cli.main(["study", "student-t", "-o", str(tmp_path / "out"), *options]) == 1
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -236,23 +238,61 @@ def test_numbers():
     assert [tolerance.number(v) for v in values] == ["-", "0", "0.42", "5", "1.2e+02", "4.2e-3", "-1.0e-6", "2.5e4"]
 
 
-def test_report_from_files(mptc, tmp_path):
+def test_shares_of_products_within_the_bound(profile):
+    assert tolerance.shares(profile, "dgrad", Kind("INT8")) == [(0, 2)] * 3
+    assert tolerance.shares(profile, "wgrad", Kind("INT8")) == [(2, 2)] * 3
+    assert tolerance.shares(profile, "fprop", Kind("E4M3/E5M2")) == [(0, 0)] * 3
+    assert "| INT8 per tensor | 2/2 | 2/2 | 2/2 | 0/2 |" in tolerance.shares_table(profile, [Kind("INT8")])
+
+
+def test_loss_error_is_of_all_forward_products(profile):
+    """Two products of loss_mse 1e-4 each, and a loss of 5."""
+    assert tolerance.loss_error(profile, Kind("INT8")) == [pytest.approx(math.sqrt(2e-4) / 5)] * 3
+    assert tolerance.loss_error(profile, Kind("E4M3/E5M2")) == [None] * 3
+
+
+def test_nearest_against_stochastic(profile):
+    times = fake_metrics.TIMES
+    nearest, stochastic = Kind("INT8"), Kind("INT8", "per tensor", True)
+    expected = times[0]["dgrad"] / times[4]["dgrad"]
+    assert tolerance.ranked_errors(profile, "dgrad", nearest, stochastic)[0] == (2, 2, pytest.approx(expected))
+    # Persistent 0.5, at least 0.25; of stochastic at most 1e-6.
+    assert tolerance.rounding_table(profile).splitlines()[2] == (
+        "| dgrad | 0 | 2/2 | 0.75 | 0.5 (0.25 to 1) | -1.0e-6 (-1.0e-6 to 1.0e-6) | 2.5e5 |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("candidate", "label"),
+    [
+        ("i8*i8", "INT8"),
+        ("i8*i8[stochastic]", "INT8, stochastic gradient"),
+        ("i8[per_vector]*i8[per_vector]", "INT8, per vector"),
+        ("f8E4M3FN*f8E5M2[fixed=1]", "E4M3/E5M2, gradient unscaled"),
+        ("f32*i8", "INT8 gradient alone"),
+        ("i8*f32", "INT8, gradient in F32"),
+    ],
+)
+def test_probes_in_words(candidate, label):
+    assert tolerance.probe_label(candidate) == label
+
+
+def test_report_from_files(tmp_path):
     files = [write(tmp_path / "m0.json", [0]), write(tmp_path / "m1.json", [100])]
-    done = mptc("study", "model", *files, "-o", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["study", "model", *map(str, files), "-o", str(tmp_path / "out")]) == 0
     figures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert figures == ["distributions.png", "exponents.png", "heat.png", "persistent.png"]
     assert all((tmp_path / "out" / name).read_bytes().startswith(PNG) for name in figures)
     page = (tmp_path / "out" / "summary.md").read_text()
     assert "8 batches at steps 0, 100" in page and "**2.00** (0/2)" in page
-    assert "| dgrad | `i8*i8` | 0.5 | 0.5 |" in page
+    assert "| dgrad | INT8 | 0.5 | 0.5 |" in page
     assert all(f"({name})" in page for name in figures)
 
 
-def test_report_of_what_is_no_profile(mptc, tmp_path):
+def test_report_of_what_is_no_profile(tmp_path, capsys):
     (tmp_path / "m.json").write_text('{"format": "mpt-metrics", "version": 1}')
-    done = mptc("study", "model", tmp_path / "m.json", "-o", tmp_path / "out")
-    assert done.returncode == 1 and "version is 1, expected 2" in done.stderr
+    assert cli.main(["study", "model", str(tmp_path / "m.json"), "-o", str(tmp_path / "out")]) == 1
+    assert "version is 1, expected 2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -303,3 +343,30 @@ def test_an_encoder_that_lacks_weights(encoder):
     save_file({n: v for n, v in weights.items() if n != "embeddings.LayerNorm.bias"}, directory / "model.safetensors")
     with pytest.raises(StudyError, match=r"lacks \['embeddings.LayerNorm.bias'\]"):
         model.build_encoder()
+
+
+@pytest.mark.slow
+def test_a_case_from_text_to_figures_and_again(tmp_path, monkeypatch):
+    """Every stage on a tiny model; a second run makes only what was taken away."""
+    spec = demo.DemoModel(hidden=32, layers=1, heads=2, intermediate=64, vocab=400, positions=32, batch=2, seq=16)
+    case = model.Case(
+        "tiny", "tiny BERT", (0, 2), Schedule(1e-3),
+        lambda out, count, corpus: demo.prepare_data(out, spec, count, corpus), lambda: demo.build_model(spec),
+    )  # fmt: skip
+    monkeypatch.setitem(model.CASES, "tiny", case)
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    for number, page in enumerate(sorted((ROOT / "docs").glob("*.md"))):
+        (corpus / f"{number}.rst.txt").write_text(page.read_text())
+    metrics = model.run("tiny", out, 2, corpus)
+    assert metrics.at_steps == [0, 2] and metrics.complete and metrics.batches == 2
+    groups = {(probe.role, probe.layer) for probe in metrics.probes}
+    assert groups == {("fprop", None), ("dgrad", None), ("wgrad", None), ("whole", None), ("dgrad", 0), ("wgrad", 0)}
+    assert {str(kind) for kind in model.SHOWN} <= {str(kind) for kind in tolerance.kinds(metrics)}
+    assert len(data.load_batches(out / "batches.safetensors")) == 4
+    files = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.suffix in (".onnx", ".json", ".safetensors")}
+
+    (out / "metrics-2.json").unlink()
+    assert model.run("tiny", out, 2, corpus).products == metrics.products
+    changed = {name for name, time in files.items() if (out / name).stat().st_mtime_ns != time}
+    assert changed == {"metrics-2.json"}

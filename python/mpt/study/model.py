@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING
 from mpt import data, demo
 from mpt.console import bar, console
 from mpt.files import staged
-from mpt.metrics import Metrics, load
+from mpt.metrics import Metrics, layer_of, load
+from mpt.profile import Plan, Probes, Sampling, profile
+from mpt.runtime import Package
 from mpt.study import StudyError, make_directory, plots, tolerance
 from mpt.study.tolerance import Kind
 from mpt.train import Schedule, follow, open_log, train_package
 
 if TYPE_CHECKING:
     from transformers import BertForMaskedLM
-
-    from mpt.runtime import Package
 
 # Batches measured at each point: of the persistent error's estimate the noise falls as 1/B.
 BATCHES = 8
@@ -125,8 +125,6 @@ def prepare(case: Case, out: Path, batches_per_point: int, corpus: Path) -> data
 
 def train(case: Case, out: Path, batches: data.Batches) -> None:
     """Train from checkpoint to checkpoint, in FP32, and leave one for each point after the start."""
-    from mpt.runtime import Package
-
     points = [point for point in case.points if point]
     if all(checkpoint_path(out, point).exists() for point in points):
         return
@@ -144,16 +142,25 @@ def train(case: Case, out: Path, batches: data.Batches) -> None:
                 package.save(str(inner))
 
 
-# What every product is measured with: the profiler's default candidates, and one operand in INT8 alone
-# (in backward products the second is the gradient). Each is measured in both granularities.
-CANDIDATES = ",".join(
-    first + scale + "*" + second + scale + more
-    for scale in ("", "[per_vector]")
-    for first, second, more in (("f8E4M3FN", "f8E4M3FN", ""), ("f8E4M3FN", "f8E5M2", ""), ("i8", "i8", ""))
+# What every product is measured with: the profiler's default candidates but BF16's, and INT8 on one operand
+# alone. The second format is the gradient's, in forward products the weight's (in attention the keys' and values').
+CANDIDATES = (
+    "f8E4M3FN*f8E4M3FN",
+    "f8E4M3FN[per_vector]*f8E4M3FN[per_vector]",
+    "f8E4M3FN*f8E4M3FN[stochastic]",
+    "f8E4M3FN*f8E5M2",
+    "f8E4M3FN[per_vector]*f8E5M2[per_vector]",
+    "f8E4M3FN*f8E5M2[stochastic]",
+    "i8*i8",
+    "i8[per_vector]*i8[per_vector]",
+    "i8*i8[stochastic]",
+    "i8[per_vector]*i8[per_vector,stochastic]",
+    "f32*i8",
+    "i8*f32",
 )
 
-# What the gradient of the whole step is computed with, one at a time, in all products of a group. The second
-# format is the gradient's; forward products hold both operands in the first.
+# What the gradient of the whole step is computed with, one at a time, in all products of a group. Forward
+# products hold both operands in the first format.
 FORMATS = ("i8*i8", "i8[per_vector]*i8[per_vector]", "f8E4M3FN*f8E4M3FN", "f8E5M2*f8E5M2")
 OF_GRADIENTS = ("i8*i8[stochastic]", "f8E4M3FN*f8E5M2", "f8E4M3FN*f8E5M2[fixed=1]", "f8E4M3FN*f8E4M3FN[fixed=1]")
 ONE_SIDE = ("f32*i8", "f32*i8[per_vector]", "i8*f32")
@@ -163,20 +170,31 @@ PROBES = {
     "wgrad": FORMATS + OF_GRADIENTS + ONE_SIDE,
     "whole": FORMATS + OF_GRADIENTS,
 }
+# The same in the products of one layer: what is left of the error without the head.
+LAYER_PROBES = {"dgrad": ("i8*i8", "i8[per_vector]*i8[per_vector]"), "wgrad": ("i8*i8",)}
+
+
+class RoleProbes(Probes):
+    """PROBES, and LAYER_PROBES in each layer by itself, as the profiler takes them."""
+
+    def text(self, package: Package) -> str:
+        layers = {layer_of(launch["name"]) for launch in package.launch_times() if launch["op"] == "product"}
+        groups = dict(PROBES)
+        for role, candidates in LAYER_PROBES.items():
+            groups |= {f"{role}@{layer}": candidates for layer in sorted(layers - {None})}
+        return ";".join(f"{group} {candidate}" for group, candidates in groups.items() for candidate in candidates)
 
 
 def profile_point(case: Case, out: Path, batches: data.Batches, step: int, count: int) -> Path:
     """Measure `count` batches at a point, from its checkpoint; return the profile, made or there already."""
-    from mpt.profile import Plan, profile
-    from mpt.runtime import Package
-
     path = out / f"metrics-{step}.json"
     if path.exists() and (found := load(path)).complete and found.batches == count:
         return path
     with Package(out / "cpu-fp32", threads=2) as package:
         if step:
             package.load(str(checkpoint_path(out, step)))
-        plan = Plan(count, (step,), case.schedule, probes="role", probe_candidates=",".join(PROBES))
+        sampling = Sampling(candidates=",".join(CANDIDATES))
+        plan = Plan(count, (step,), case.schedule, sampling, probes=RoleProbes())
         profile(package, batches, path, plan)
     return path
 
@@ -224,11 +242,14 @@ def report(metrics: Metrics, out: Path, title: str) -> Path:
     plots.plot_heat(metrics, heat, out / "heat.png", f"{title}: backward error over its bound")
     plots.plot_distributions(metrics, shown, out / "distributions.png", f"{title}: backward error of products")
     plots.plot_exponents(metrics, out / "exponents.png", f"{title}: operands that INT8 hurts most")
+    lines += ["## Products within the bound", tolerance.shares_table(metrics, shown)]
     lines += ["## Backward error over its bound", TABLE_NOTE, tolerance.products_table(metrics, shown)]
     lines += [f"![{name}]({name}.png)" for name in ("heat", "distributions", "exponents")]
-    if metrics.probes:
+    lines += ["## Error of the loss, as a share of it", tolerance.loss_table(metrics)]
+    if any(probe.layer is None for probe in metrics.probes):
         plots.plot_probes(metrics, out / "persistent.png", f"{title}: persistent error of the gradient")
-        lines += ["## The step's whole gradient", tolerance.probes_table(metrics), "![persistent](persistent.png)"]
+        lines += ["## The step's whole gradient", "![persistent](persistent.png)", tolerance.probes_table(metrics)]
+        lines += ["## INT8: nearest and stochastic rounding of gradients", tolerance.rounding_table(metrics)]
     path = out / "summary.md"
     with staged(path) as inner:
         inner.write_text("\n\n".join(lines) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpt.files import staged
-from mpt.metrics import Metrics, Product, TensorPoint
+from mpt.metrics import Metrics, Probe, Product, TensorPoint
 from mpt.study import tolerance
 from mpt.study.tolerance import ROLES, Kind
 
@@ -204,6 +204,41 @@ def plot_exponents(metrics: Metrics, path: Path, title: str, count: int = 6) -> 
         drawing.suptitle(title)
 
 
+# Below it a persistent error is as good as none.
+FLOOR = 1e-6
+
+
+def look_of(candidate: str) -> dict[str, str]:
+    """Colour and marker of a probe: the gradient's format, and how it is held."""
+    first, _, second = candidate.partition("*")
+    colours = {"i8": COLOURS["INT8"], "f8E4M3FN": COLOURS["E4M3"], "f8E5M2": COLOURS["E5M2"]}
+    shade = colours.get(second.partition("[")[0], "#ff7f0e")
+    if first == second and second.startswith("f8E5M2"):
+        shade = "#9467bd"
+    marks = {"stochastic": "s", "per_vector": "^", "fixed": "X"}
+    marker = next((mark for word, mark in marks.items() if word in second), "o")
+    if first.startswith("f32"):
+        marker = "<" if "per_vector" in second else "v"
+    return {"color": shade, "marker": marker}
+
+
+def _draw_probe(axes: Any, probe: Probe, xs: Sequence[float]) -> None:
+    """One probe's line over the points: hollow marks at the interval's upper end where none can be told."""
+    look = look_of(probe.candidate)
+    ys, hollow = [], []
+    for point in probe.points:
+        mean, low, high = point.persistent.mean, point.persistent.low, point.persistent.high
+        seen = mean is not None and mean > 0 and (low is None or low > 0)
+        hollow.append(not seen)
+        ys.append(max((mean if seen else high or mean) or 0.0, FLOOR))
+        if low is not None and high is not None and high > FLOOR:
+            axes.plot([xs[len(ys) - 1]] * 2, [max(low, FLOOR), high], color=look["color"], linewidth=0.8)
+    axes.plot(xs, ys, color=look["color"], linewidth=0.7, alpha=0.5)
+    for x, y, empty in zip(xs, ys, hollow):
+        axes.plot(x, y, linestyle="", markerfacecolor="white" if empty else look["color"], **look)
+    axes.plot([], [], label=tolerance.probe_label(probe.candidate), **look)
+
+
 def plot_probes(metrics: Metrics, path: Path, title: str) -> None:
     """Persistent error of the whole gradient against the step of training, by group of products.
 
@@ -211,38 +246,21 @@ def plot_probes(metrics: Metrics, path: Path, title: str) -> None:
     """
     probes = [probe for probe in metrics.probes if probe.layer is None]
     roles = list(dict.fromkeys(probe.role for probe in probes))
-    names = list(dict.fromkeys(probe.candidate for probe in probes))
     steps = metrics.at_steps
-    options = {"figsize": (4.2 * max(1, len(roles)), 6), "sharey": True, "squeeze": False}
-    with figure(path, 1, max(1, len(roles)), **options) as (drawing, panels):
-        for probe in probes:
-            axes = panels[0, roles.index(probe.role)]
-            index = names.index(probe.candidate)
-            look = {"color": f"C{index % 10}", "marker": "os^vDP*X<>"[index % 10]}
-            xs = [steps.index(point.step) + 0.5 * (index / max(1, len(names) - 1) - 0.5) for point in probe.points]
-            ys, hollow = [], []
-            for point in probe.points:
-                mean, low, high = point.persistent.mean, point.persistent.low, point.persistent.high
-                seen = mean is not None and mean > 0 and (low is None or low > 0)
-                hollow.append(not seen)
-                ys.append(max(mean if seen else high or mean or 0.0, 1e-9))
-            axes.plot(xs, ys, color=look["color"], linewidth=0.8, alpha=0.6)
-            for x, y, empty in zip(xs, ys, hollow):
-                axes.plot(x, y, linestyle="", markerfacecolor="white" if empty else look["color"], **look)
-            for x, point in zip(xs, probe.points):
-                low, high = point.persistent.low, point.persistent.high
-                if low is not None and high is not None and high > 0:
-                    axes.plot([x, x], [max(low, 1e-9), high], color=look["color"], linewidth=0.8)
-            axes.plot([], [], label=probe.candidate, **look)
+    options = {"figsize": (4 * len(roles) + 0.5, 6), "sharey": True, "squeeze": False}
+    with figure(path, 1, len(roles), **options) as (drawing, panels):
         for role, axes in zip(roles, panels[0]):
+            own = [probe for probe in probes if probe.role == role]
+            for index, probe in enumerate(own):
+                shift = 0.6 * (index / max(1, len(own) - 1) - 0.5)
+                _draw_probe(axes, probe, [position + shift for position in range(len(steps))])
             axes.set(yscale="log", title=role, xlabel="step of training")
             axes.set_xticks(range(len(steps)), [str(step) for step in steps])
             axes.axhline(tolerance.PERSISTENT, color="black", linestyle=":", linewidth=1)
             axes.grid(alpha=0.3)
         panels[0, 0].set_ylabel("persistent error of the step's gradient")
         handles = {label: handle for axes in panels[0] for handle, label in zip(*axes.get_legend_handles_labels())}
-        if handles:
-            drawing.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+        drawing.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
         drawing.suptitle(title)
 
 

@@ -72,9 +72,15 @@ def place(product: Product) -> str:
 
 
 def entries(product: Product, point: ProductPoint) -> Iterator[tuple[Kind, CandidateMetrics]]:
-    """Yield the candidates of one of a product's points with their kinds."""
+    """Yield the candidates of one of a product's points with their kinds.
+
+    Of a forward product those that differ from another in what is meant for gradients alone, E5M2
+    on one side or stochastic rounding, are left out.
+    """
     for entry in point.candidates:
-        yield Kind.of(product, entry.candidate), entry
+        kind = Kind.of(product, entry.candidate)
+        if product.role != "fprop" or not (kind.stochastic or "/E5M2" in kind.formats):
+            yield kind, entry
 
 
 def kinds(metrics: Metrics) -> list[Kind]:
@@ -153,14 +159,14 @@ class Cell:
     worst: float  # largest ratio
 
 
-def cells(metrics: Metrics, step: int | None = None) -> dict[tuple[str, str], dict[Kind, Cell]]:
-    """(place, role) -> kind -> Cell, in the order of the step; all points or that of `step`."""
+def cells(metrics: Metrics) -> dict[tuple[str, str], dict[Kind, Cell]]:
+    """(place, role) -> kind -> Cell over all points, in the order of the step."""
     ratios: dict[tuple[str, str], dict[Kind, list[float]]] = {}
     for product in metrics.products:
         row = ratios.setdefault((place(product), product.role), {})
         worst: dict[Kind, float] = {}
         for point in product.points:
-            for kind, entry in entries(product, point) if step in (None, point.step) else ():
+            for kind, entry in entries(product, point):
                 value = ratio(product, entry)
                 if value is not None:
                     worst[kind] = max(value, worst.get(kind, 0.0))
@@ -170,6 +176,37 @@ def cells(metrics: Metrics, step: int | None = None) -> dict[tuple[str, str], di
         key: {kind: Cell(sum(v <= 1 for v in values), len(values), max(values)) for kind, values in row.items()}
         for key, row in ratios.items()
     }
+
+
+def shares(metrics: Metrics, role: str, kind: Kind) -> list[tuple[int, int]]:
+    """For each point of training: products of the role within the bound in a kind, and all that were measured."""
+    counts = []
+    for index in range(len(metrics.points)):
+        ratios = [
+            value
+            for product in metrics.select(role=role)
+            for other, entry in entries(product, product.points[index])
+            if other == kind and (value := ratio(product, entry)) is not None
+        ]
+        counts.append((sum(value <= 1 for value in ratios), len(ratios)))
+    return counts
+
+
+def loss_error(metrics: Metrics, kind: Kind) -> list[float | None]:
+    """For each point: what a kind in all forward products adds to the loss, as a share of it.
+
+    The square root of the sum of loss_mse (docs/metrics.md) over the mean loss; None if it was not measured.
+    """
+    found = []
+    for index, point in enumerate(metrics.points):
+        values = [
+            entry["loss_mse"].mean
+            for product in metrics.select(role="fprop")
+            for other, entry in entries(product, product.points[index])
+            if other == kind and entry["loss_mse"].mean is not None
+        ]
+        found.append(math.sqrt(sum(values)) / point.loss.mean if values and point.loss.mean else None)
+    return found
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -210,13 +247,83 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def probes_table(metrics: Metrics) -> str:
-    """Persistent error of the whole gradient: a row for each role and candidate, a column a step."""
+def shares_table(metrics: Metrics, wanted: Sequence[Kind]) -> str:
+    """How many products are within the bound: a row for each kind, a column for each role and step."""
     steps = metrics.at_steps
-    heads = ["role", "candidate", *(f"persistent, step {s}" for s in steps), *(f"rel_var, step {s}" for s in steps)]
+    rows = []
+    for kind in wanted:
+        counts = [pair for role in ROLES for pair in shares(metrics, role, kind)]
+        rows.append([str(kind), *(f"{within}/{count}" if count else "-" for within, count in counts)])
+    return markdown_table(["formats", *(f"{role}, step {step}" for role in ROLES for step in steps)], rows)
+
+
+def loss_table(metrics: Metrics) -> str:
+    """What each kind in the forward products adds to the loss, as a share of it: a column a step."""
+    rows = []
+    for kind in kinds(metrics):
+        values = loss_error(metrics, kind)
+        if any(value is not None for value in values):
+            rows.append([str(kind), *map(number, values)])
+    return markdown_table(["formats of lhs and rhs", *(f"step {step}" for step in metrics.at_steps)], rows)
+
+
+def ranked_errors(metrics: Metrics, role: str, first: Kind, second: Kind) -> list[tuple[int, int, float]]:
+    """For each point: products where `first` has the lower median error, all, and the geometric mean of first/second."""
+    found = []
+    for index in range(len(metrics.points)):
+        ratios = []
+        for product in metrics.select(role=role):
+            medians = {kind: entry["be_median"].mean for kind, entry in entries(product, product.points[index])}
+            if medians.get(first) and medians.get(second):
+                ratios.append(medians[first] / medians[second])
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+        found.append((sum(value < 1 for value in ratios), len(ratios), mean))
+    return found
+
+
+def rounding_table(metrics: Metrics) -> str:
+    """INT8 per tensor, nearest against stochastic on gradients: backward and persistent error, by role and step."""
+    nearest, stochastic = Kind("INT8"), Kind("INT8", "per tensor", True)
+    probes = {(probe.role, probe.candidate): probe for probe in metrics.probes if probe.layer is None}
+    rows = []
+    for role in ROLES[1:]:
+        pair = probes.get((role, "i8*i8")), probes.get((role, "i8*i8[stochastic]"))
+        if None in pair:
+            continue
+        for index, (lower, count, mean) in enumerate(ranked_errors(metrics, role, nearest, stochastic)):
+            errors = [probe.points[index].persistent for probe in pair]
+            upper = errors[1].high
+            least = errors[0].low / upper if errors[0].low is not None and upper and upper > 0 else None
+            shown = [f"{number(e.mean)} ({number(e.low)} to {number(e.high)})" for e in errors]
+            rows.append([role, str(metrics.at_steps[index]), f"{lower}/{count}", f"{mean:.2f}", *shown, number(least)])
+    heads = ["role", "step", "nearest has the lower BE", "BE, nearest/stochastic", "persistent, nearest"]
+    return markdown_table([*heads, "persistent, stochastic", "ratio, at least"], rows)
+
+
+def probe_label(candidate: str) -> str:
+    """A probe's candidate in words: "INT8, stochastic gradient"."""
+    names = {"i8": "INT8", "f8E4M3FN": "E4M3", "f8E5M2": "E5M2", "bf16": "BF16", "f32": "F32"}
+    first, _, second = candidate.partition("*")
+    sides = [names.get(text.partition("[")[0], text) for text in (first, second)]
+    words = ["per vector"] if "per_vector" in candidate else []
+    words += ["stochastic gradient"] if "stochastic" in second else []
+    words += ["gradient unscaled"] if "fixed=" in second else []
+    if sides[0] == "F32":
+        head = f"{sides[1]} gradient alone"
+    elif sides[1] == "F32":
+        head = f"{sides[0]}, gradient in F32"
+    else:
+        head = "/".join(dict.fromkeys(sides))
+    return ", ".join([head, *words])
+
+
+def probes_table(metrics: Metrics) -> str:
+    """Persistent error of the whole gradient: a row for each group and candidate, a column a step."""
+    steps = metrics.at_steps
+    heads = ["role", "formats", *(f"persistent, step {s}" for s in steps), *(f"rel_var, step {s}" for s in steps)]
     rows = []
     for probe in metrics.probes:
-        if probe.layer is None:
-            values = [number(getattr(p, name).mean) for name in ("persistent", "rel_var") for p in probe.points]
-            rows.append([probe.role, f"`{probe.candidate}`", *values])
+        group = probe.role if probe.layer is None else f"{probe.role}, layer {probe.layer}"
+        values = [number(getattr(p, name).mean) for name in ("persistent", "rel_var") for p in probe.points]
+        rows.append([group, probe_label(probe.candidate), *values])
     return markdown_table(heads, rows, left=2)
