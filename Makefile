@@ -7,6 +7,7 @@
 #   make build    the C++ tools and libraries, into build/
 #   make demo     a BERT from ONNX to mixed-precision training, into build/demo
 #   make check    the one gate: format, layering, build, lit, unit, end to end
+#   make exhaustive  all 2^32 floats through every encoder, some minutes
 #   make format   formats the C++ sources
 #   make clean    removes what was built and keeps the Python environment
 #   make distclean   removes build/ altogether
@@ -17,7 +18,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .PHONY: setup configure build demo check check-style check-lit check-unit \
-        check-python format clean distclean
+        check-python exhaustive format clean distclean
 
 JOBS ?= $(shell nproc)
 VENV := build/venv
@@ -58,6 +59,10 @@ check-unit: build check-lit
 
 check-python: build check-unit
 	@$(PYTHON) -m pytest -q
+
+# Against the formats' definitions and, if nvcc is there, CUDA's host functions.
+exhaustive: build
+	@build/bin/mpt-numerics-exhaustive
 
 format:
 	@tools/dev/check-format --fix

@@ -173,10 +173,10 @@ private:
 
 } // namespace
 
-CandidateMetrics evaluate(const Reference &reference, const float *rounded) {
+CandidateMetrics evaluate(const Reference &reference, const float *rounded,
+                          std::vector<double> &errors) {
   CandidateMetrics metrics{};
   size_t n = reference.products.size();
-  thread_local std::vector<double> errors;
   errors.resize(n);
   bool hasGradient = !reference.gradient.empty();
   Sums sums;

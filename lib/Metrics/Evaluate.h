@@ -35,8 +35,9 @@ struct Reference {
 };
 
 /// All metrics but flushed, saturated and the sketch. `rounded` is laid out as
-/// the products.
-CandidateMetrics evaluate(const Reference &reference, const float *rounded);
+/// the products; `errors` is scratch.
+CandidateMetrics evaluate(const Reference &reference, const float *rounded,
+                          std::vector<double> &errors);
 
 } // namespace mpt::metrics
 

@@ -28,7 +28,8 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr int64_t kMost = int64_t(1) << 40; // of any count but threads
+constexpr int64_t kMost = int64_t(1) << 40; // of other counts
+constexpr int64_t kMostRows = 1 << 20; // of a sample; far more than is of use
 constexpr int64_t kMostThreads = 1024;
 constexpr int64_t kWorkspace = int64_t(64) << 20;
 
@@ -193,8 +194,8 @@ mpt_status mpt_measure_product(const mpt_product_view *product,
     require(options, "options");
     require(json, "json");
     *json = nullptr;
-    check(options->rows, "rows", kMost);
-    check(options->columns, "columns", kMost);
+    check(options->rows, "rows", kMostRows);
+    check(options->columns, "columns", kMostRows);
     metrics::Request request = requestOf(*product, gradient, *options);
     metrics::Measurer measurer({options->rows, options->columns, options->seed},
                                threadsOf(*options));

@@ -180,10 +180,11 @@ ProductMetrics Measurer::Impl::evaluateAll(const Request &request) {
   result.excluded = 1.0 - double(reference.included) / double(sample.size());
   if (request.sketch != 0)
     result.result = sketchOf(request, nullptr);
-  pool.forEach(int64_t(pairs.size()), 1, 8, [&](int64_t begin, int64_t end) {
+  pool.forEach(int64_t(pairs.size()), 1, 1, [&](int64_t begin, int64_t end) {
+    std::vector<double> errors;
     for (size_t c = size_t(begin); c < size_t(end); ++c) {
       CandidateMetrics &metrics = result.candidates[c];
-      metrics = evaluate(reference, results[c].data());
+      metrics = evaluate(reference, results[c].data(), errors);
       if (request.sketch != 0)
         metrics.error = sketchOf(request, results[c].data());
       const Losses losses[2] = {lhs.losses(pairs[c].first),
@@ -218,6 +219,8 @@ ProductMetrics Measurer::measure(const Request &request) {
 OperandStatistics Measurer::scan(const mpt_product_view &product,
                                  GradientSide operand) {
   checkView(product);
+  if (operand == GradientSide::None)
+    rt::fail(MPT_ERROR_ARGUMENT, "scan: no operand, expected lhs or rhs");
   return scanOperand(operand == GradientSide::Lhs ? lhsView(product)
                                                   : rhsView(product),
                      impl->pool);

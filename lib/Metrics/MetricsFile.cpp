@@ -27,8 +27,8 @@ namespace mpt::metrics {
 namespace {
 
 constexpr int kVersion = 2;
-constexpr int kDigits = 7;         // of values
-constexpr int kShareDigits = 4;    // of shares, moments and ends of intervals
+constexpr int kDigits = 7;      // of values
+constexpr int kShareDigits = 4; // of shares and spreads
 constexpr int kDeviationDigits = 3;
 
 /// `value` with so many digits: "0.25", "5.1e-4", "null".
@@ -186,18 +186,17 @@ struct ColumnKind {
   const char *name;
   bool hasSpread;
 };
-constexpr ColumnKind kColumns[] = {
-    {BeMedian, "be_median", true},
-    {BeP99, "be_p99", true},
-    {BeMax, "be_max", true},
-    {RelVar, "rel_var", true},
-    {Cosine, "cosine", true},
-    {FlushedLhs, "flushed_lhs", false},
-    {FlushedRhs, "flushed_rhs", false},
-    {SaturatedLhs, "saturated_lhs", false},
-    {SaturatedRhs, "saturated_rhs", false},
-    {LossMse, "loss_mse", true},
-    {LossShift, "loss_shift", true}};
+constexpr ColumnKind kColumns[] = {{BeMedian, "be_median", true},
+                                   {BeP99, "be_p99", true},
+                                   {BeMax, "be_max", true},
+                                   {RelVar, "rel_var", true},
+                                   {Cosine, "cosine", true},
+                                   {FlushedLhs, "flushed_lhs", false},
+                                   {FlushedRhs, "flushed_rhs", false},
+                                   {SaturatedLhs, "saturated_lhs", false},
+                                   {SaturatedRhs, "saturated_rhs", false},
+                                   {LossMse, "loss_mse", true},
+                                   {LossShift, "loss_shift", true}};
 
 bool hasColumn(Role role, Column column, const Sampling &sampling) {
   if (column == LossMse)
@@ -213,8 +212,8 @@ void writeFormat(Text &t, const SidedFormat &sided) {
     t.key("storage").string(storageName(f.storage));
     t.key("scale").string(scaleName(sided));
     t.key("recipe").string(recipeName(f.recipe));
-    t.key("rounding").string(
-        f.rounding == Rounding::Stochastic ? "stochastic" : "nearest");
+    t.key("rounding")
+        .string(f.rounding == Rounding::Stochastic ? "stochastic" : "nearest");
     if (f.recipe == Recipe::Delayed)
       t.key("history").integer(f.history);
     if (f.margin != 0)
@@ -225,14 +224,17 @@ void writeFormat(Text &t, const SidedFormat &sided) {
 }
 
 void writeSummary(Text &t, const Summary &s) {
-  bool isPoint = !(s.std > 0) && !(s.low < s.high);
-  if (isPoint)
+  if (s.std == 0 || !std::isfinite(s.mean))
     return t.number(s.mean);
+  // As many digits as the interval's width is worth.
+  double size = std::max(std::fabs(s.low), std::fabs(s.high));
+  double needed = std::ceil(std::log10(size / (s.high - s.low))) + 2;
+  int digits = needed < kDigits ? std::max(int(needed), 3) : kDigits;
   t.array([&] {
     t.number(s.mean);
     t.number(s.std, kDeviationDigits);
-    t.number(outward(s.low, kShareDigits, false), kShareDigits);
-    t.number(outward(s.high, kShareDigits, true), kShareDigits);
+    t.number(outward(s.low, digits, false), digits);
+    t.number(outward(s.high, digits, true), digits);
   });
 }
 
@@ -344,8 +346,8 @@ public:
 
 private:
   size_t candidateIndex(const Candidate &candidate) {
-    return candidates({formats({candidate.lhs, true}),
-                       formats({candidate.rhs, false})});
+    return candidates(
+        {formats({candidate.lhs, true}), formats({candidate.rhs, false})});
   }
   void writeHead(bool complete);
   void writeColumns();

@@ -78,8 +78,7 @@ ProbeModel parseProbe(std::string_view text, const StepModel &model) {
   probe.formats = sides[int(GradientSide::None)][0];
   // The second format is the gradient's: where there is none, both operands
   // are held as those that are none.
-  sides[int(GradientSide::None)][0].rhs =
-      sides[int(GradientSide::None)][0].lhs;
+  sides[int(GradientSide::None)][0].rhs = sides[int(GradientSide::None)][0].lhs;
   for (const ProductModel &product : model.products()) {
     std::optional<Candidate> &candidate = probe.candidates.emplace_back();
     if ((probe.role && *probe.role != product.role) ||
@@ -102,10 +101,10 @@ std::vector<ProbeModel> parseProbes(std::string_view text,
   while (true) {
     size_t end = text.find(';');
     ProbeModel probe = parseProbe(text.substr(0, end), model);
-    bool isNew = std::none_of(
-        probes.begin(), probes.end(), [&](const ProbeModel &other) {
-          return other.candidates == probe.candidates;
-        });
+    bool isNew = std::none_of(probes.begin(), probes.end(),
+                              [&](const ProbeModel &other) {
+                                return other.candidates == probe.candidates;
+                              });
     if (isNew)
       probes.push_back(std::move(probe));
     if (end == std::string_view::npos)

@@ -29,10 +29,10 @@ struct Summary {
 };
 Summary summarize(const std::vector<double> &values);
 
-/// A number that takes all batches together: `statistic` of 0, 1, ..., and the
-/// standard deviation and 95 % interval of what it is of batches drawn with
-/// replacement. Draws without a value are left out; all is NaN below two
-/// batches.
+/// A number that takes all pairs of batches together: `statistic` of 0, 1, ...,
+/// and the standard deviation and 95 % interval of what it is of batches drawn
+/// with replacement. Draws without a value are left out; two batches have no
+/// interval, fewer no value.
 Summary bootstrapStatistic(
     size_t batches,
     const std::function<double(const std::vector<size_t> &choice)> &statistic);

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 namespace mpt::metrics {
 
@@ -36,6 +37,24 @@ mpt_matrix_view viewOf(const rt::Package &package, const rt::Matrix &m) {
           {m.batch[0], m.batch[1]}};
 }
 
+rt::Product productOf(const mpt_product_view &view) {
+  auto operand = [](auto &to, const mpt_matrix_view &from, auto *data) {
+    to.data = data;
+    to.rows = from.rows;
+    to.columns = from.columns;
+    std::copy_n(from.batch, 2, to.batch);
+  };
+  rt::Product product;
+  product.m = view.m;
+  product.n = view.n;
+  product.k = view.k;
+  std::copy_n(view.batch, 2, product.batch);
+  operand(product.lhs, view.lhs, view.lhs.data);
+  operand(product.rhs, view.rhs, view.rhs.data);
+  operand(product.result, view.result, const_cast<float *>(view.result.data));
+  return product;
+}
+
 double squaredNorm(const std::vector<float> &values) {
   double sum = 0;
   for (float value : values)
@@ -50,9 +69,10 @@ Gram gramOf(const PointSketches::Batches &batches) {
   return Gram(vectors);
 }
 
-/// signal / noise; no value without noise.
-double ratioOf(double signal, double noise) {
-  return noise > 0 ? signal / noise : kNoValue;
+/// part / whole; no value where the whole is nothing (one batch has no noise,
+/// and leaves no more than rounding).
+double ratioOf(double part, double whole) {
+  return whole > 0 ? part / whole : kNoValue;
 }
 
 } // namespace
@@ -80,10 +100,9 @@ void TensorPoint::add(const OperandStatistics &batch) {
 
 void CandidatePoint::add(const CandidateMetrics &batch) {
   const double all[NumColumns] = {
-      batch.beMedian,     batch.beP99,      batch.beMax,
-      batch.relVar,       batch.cosine,     batch.lossMse,
-      batch.lossShift,    batch.flushed[0], batch.flushed[1],
-      batch.saturated[0], batch.saturated[1]};
+      batch.beMedian,   batch.beP99,        batch.beMax,       batch.relVar,
+      batch.cosine,     batch.lossMse,      batch.lossShift,   batch.flushed[0],
+      batch.flushed[1], batch.saturated[0], batch.saturated[1]};
   for (int column = 0; column < NumColumns; ++column)
     values[column].push_back(all[column]);
 }
@@ -300,30 +319,16 @@ void Profiler::probe(size_t index, int64_t rngStep) {
     rt::fail(MPT_ERROR_STATE, "profile: a probe needs a batch that has been "
                               "measured");
   if (index >= data.probes.size())
-    rt::fail(MPT_ERROR_ARGUMENT, "profile: probe ", index,
-             ", expected below ", data.probes.size());
+    rt::fail(MPT_ERROR_ARGUMENT, "profile: probe ", index, ", expected below ",
+             data.probes.size());
   const ProbeModel &probe = data.probes[index];
   std::map<size_t, size_t> products; // by launch
   for (size_t i = 0; i < probe.candidates.size(); ++i)
     if (probe.candidates[i])
       products[model.products()[i].launch] = i;
 
-  auto multiply = [&](const mpt_product_view &p) {
-    auto operand = [](auto &to, const mpt_matrix_view &view, auto *pointer) {
-      to.data = pointer;
-      to.rows = view.rows;
-      to.columns = view.columns;
-      std::copy_n(view.batch, 2, to.batch);
-    };
-    rt::Product product;
-    product.m = p.m;
-    product.n = p.n;
-    product.k = p.k;
-    std::copy_n(p.batch, 2, product.batch);
-    operand(product.lhs, p.lhs, p.lhs.data);
-    operand(product.rhs, p.rhs, p.rhs.data);
-    operand(product.result, p.result, const_cast<float *>(p.result.data));
-    package.runProduct(product);
+  auto multiply = [&](const mpt_product_view &view) {
+    package.runProduct(productOf(view));
   };
   package.setProductRunner([&](const rt::BoundLaunch &launch, size_t at) {
     auto it = products.find(at);
@@ -332,9 +337,9 @@ void Profiler::probe(size_t index, int64_t rngStep) {
     const ProductModel &product = model.products()[it->second];
     const std::vector<double> &left = amaxHistory(product.lhs);
     const std::vector<double> &right = amaxHistory(product.rhs);
-    rounder.run(viewOf(product), *probe.candidates[it->second],
-                drawOf(product), {left.begin(), left.end()},
-                {right.begin(), right.end()}, multiply);
+    rounder.run(viewOf(product), *probe.candidates[it->second], drawOf(product),
+                {left.begin(), left.end()}, {right.begin(), right.end()},
+                multiply);
   });
   try {
     package.runGradient(rngStep);
@@ -400,18 +405,33 @@ void Profiler::endBatch() {
 // The end of a point
 //===----------------------------------------------------------------------===//
 
+namespace {
+
 /// Error that persists over batches, of the squared norm of the mean gradient.
-static Summary persistentOf(const Gram &errors, const Gram &gradient) {
-  return bootstrapStatistic(
-      errors.size(), [&](const std::vector<size_t> &choice) {
-        return errors.resample(choice).persistent() /
-               gradient.resample(choice).squaredMean();
-      });
+Summary persistentOf(const Gram &errors, const Gram &gradient) {
+  return bootstrapStatistic(errors.size(),
+                            [&](const std::vector<size_t> &choice) {
+                              return errors.resample(choice).persistent() /
+                                     gradient.resample(choice).squaredMean();
+                            });
 }
 
-/// Sums of Gram matrices: inner products of vectors put end to end.
-static Gram gramOfAll(const std::vector<PointSketches::Batches> &parts,
-                      size_t batches) {
+/// Squared distances of the batches' vectors from their mean, over `noise`.
+std::vector<double> distancesOf(const Gram &gram, double noise) {
+  std::vector<double> distances;
+  for (size_t b = 0; b < gram.size(); ++b) {
+    double withMean = 0;
+    for (size_t other = 0; other < gram.size(); ++other)
+      withMean += gram.at(b, other) / double(gram.size());
+    double distance = gram.at(b, b) - 2 * withMean + gram.squaredMean();
+    distances.push_back(ratioOf(distance, noise));
+  }
+  return distances;
+}
+
+/// The Gram matrix of vectors put end to end.
+Gram gramOfAll(const std::vector<PointSketches::Batches> &parts,
+               size_t batches) {
   PointSketches::Batches joined(batches);
   for (const PointSketches::Batches &part : parts)
     for (size_t b = 0; b < batches; ++b)
@@ -419,61 +439,66 @@ static Gram gramOfAll(const std::vector<PointSketches::Batches> &parts,
   return gramOf(joined);
 }
 
+} // namespace
+
 void Profiler::endPoint() {
   if (!isOpen)
     return;
   isOpen = false;
   discardBatch();
-  PointData &p = point();
-  if (p.batches == 0) {
+  if (point().batches == 0) {
     data.points.pop_back();
     return;
   }
+  summarizeGradients();
+  for (auto &[index, kept] : sketches.products) {
+    ProductPoint &product = point().products[index];
+    Gram result = gramOf(kept.result);
+    product.signal = ratioOf(result.squaredMean(), result.variance());
+    for (size_t c = 0; c < kept.errors.size(); ++c)
+      product.candidates[c].persistent =
+          persistentOf(gramOf(kept.errors[c]), result);
+  }
+  summarizeProbes();
+  sketches = {};
+}
+
+/// Signal and noise of the whole gradient, and of what a dgrad product reaches.
+/// One batch has no noise, so that ratios have no value.
+void Profiler::summarizeGradients() {
   std::vector<double> signal, noise; // by gradient
   for (const PointSketches::Batches &batches : sketches.gradients) {
     Gram gram = gramOf(batches);
     signal.push_back(gram.squaredMean());
     noise.push_back(gram.variance());
   }
-  bool hasNoise = p.batches > 1;
-  if (hasNoise) {
-    p.gradientSignal = p.gradientNoise = 0;
-    for (size_t g = 0; g < signal.size(); ++g) {
-      p.gradientSignal += signal[g];
-      p.gradientNoise += noise[g];
-    }
+  if (point().batches > 1) {
+    point().gradientSignal = std::accumulate(signal.begin(), signal.end(), 0.0);
+    point().gradientNoise = std::accumulate(noise.begin(), noise.end(), 0.0);
   }
-  for (size_t i = 0; i < reached.size() && hasNoise; ++i) {
+  for (size_t i = 0; i < reached.size(); ++i) {
     double signals = 0, noises = 0;
     for (size_t g : reached[i]) {
       signals += signal[g];
       noises += noise[g];
     }
-    p.products[i].signal = ratioOf(signals, noises);
+    point().products[i].signal = ratioOf(signals, noises);
   }
-  for (auto &[index, kept] : sketches.products) {
-    Gram result = gramOf(kept.result);
-    if (hasNoise)
-      p.products[index].signal =
-          ratioOf(result.squaredMean(), result.variance());
-    for (size_t c = 0; c < kept.errors.size(); ++c)
-      p.products[index].candidates[c].persistent =
-          persistentOf(gramOf(kept.errors[c]), result);
-  }
-  Gram whole = gramOfAll(sketches.gradients, p.batches);
+}
+
+void Profiler::summarizeProbes() {
+  if (sketches.probes.empty())
+    return;
+  Gram whole = gramOfAll(sketches.gradients, point().batches);
   for (const PointSketches::Probe &probe : sketches.probes) {
     Gram errors = gramOf(probe.errors);
-    ProbePoint point;
-    point.relVar = summarize(probe.relVar);
-    point.lossChange = summarize(probe.lossChange);
-    point.persistent = persistentOf(errors, whole);
-    point.noiseRatio = bootstrapStatistic(
-        p.batches, [&](const std::vector<size_t> &choice) {
-          return errors.resample(choice).variance() / whole.variance();
-        });
-    p.probes.push_back(point);
+    ProbePoint found;
+    found.relVar = summarize(probe.relVar);
+    found.lossChange = summarize(probe.lossChange);
+    found.persistent = persistentOf(errors, whole);
+    found.noiseRatio = summarize(distancesOf(errors, whole.variance()));
+    point().probes.push_back(found);
   }
-  sketches = {};
 }
 
 } // namespace mpt::metrics

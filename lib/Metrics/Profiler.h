@@ -28,7 +28,8 @@ struct ProfilerOptions {
   std::string candidates; // for every product; empty: by its gradient side
   std::string probes;     // as parseProbes takes them; empty: none
   size_t batches = 1;     // most at a point
-  /// Coordinates of every sketch; 0: as many as memory allows (docs/metrics.md).
+  /// Coordinates of every sketch; 0: as many as memory allows
+  /// (docs/metrics.md).
   size_t sketch = 0;
 };
 
@@ -96,6 +97,8 @@ private:
   };
 
   void chooseSketches();
+  void summarizeGradients();
+  void summarizeProbes();
   void observe(const mpt_product_view &seen);
   void measureProduct(size_t index);
   const OperandStatistics &scan(size_t tensor);
@@ -118,7 +121,7 @@ private:
   Pending pending;
   std::vector<std::optional<OperandStatistics>> parameters; // by tensor
   PointSketches sketches;
-  bool isOpen = false; // a point
+  bool isOpen = false;        // a point
   std::exception_ptr failure; // inside the observer
 };
 

@@ -251,7 +251,8 @@ lossLoop(const float *__restrict in, const float *__restrict out, int64_t lines,
       uint32_t a = num::bits(x) & magnitude;
       uint32_t counted = a - 1 < infinity - 1;
       uint32_t zero = (num::bits(out[p * Width + i]) & magnitude) == 0;
-      uint32_t beyond = (num::bits(x * scales[i]) & magnitude) > last;
+      uint32_t scaled = num::bits(x * scales[i]) & magnitude;
+      uint32_t beyond = uint32_t(scaled > last) & uint32_t(scaled <= infinity);
       flushed[i] += counted & zero;
       saturated[i] += counted & beyond;
     }

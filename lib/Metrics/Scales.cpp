@@ -11,13 +11,14 @@
 
 #include "Clones.h"
 #include "Failure.h"
+#include "mpt/Numerics/Scales.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace mpt::metrics {
 
-static constexpr int kMostHistory = 1 << 20, kMostMargin = 64;
+static constexpr int kMostHistory = 1 << 20, kMostMargin = 60;
 
 void checkFormat(const OperandFormat &f) {
   auto refuse = [&](const auto &...why) {
@@ -46,22 +47,14 @@ void checkFormat(const OperandFormat &f) {
            hasMargin ? " to " + std::to_string(kMostMargin) : std::string());
 }
 
-static float mxScale(num::Format storage, float amax) {
-  if (!(amax > 0) || !std::isfinite(amax))
-    return 1.0f;
-  int emax = storage == num::Format::E4M3   ? 8
-             : storage == num::Format::E5M2 ? 15
-                                            : 6;
-  return std::ldexp(1.0f, std::clamp(emax - std::ilogb(amax), -127, 127));
-}
-
 float scaleOf(const OperandFormat &format, float amax) {
   if (!format.isScaled())
     return 1.0f;
   if (format.scale == Granularity::Mx)
-    return mxScale(format.storage, amax);
-  return num::computeScale(
-      amax, std::ldexp(num::formatMax(format.storage), -format.margin));
+    return num::mxScale(num::mxSharedCode(amax, num::mxEmax(format.storage)));
+  return num::scaleOr(
+      amax, num::formatMax(format.storage) * num::marginFactor(format.margin),
+      1.0f);
 }
 
 float tensorScale(const OperandFormat &format, float amax,
@@ -69,12 +62,11 @@ float tensorScale(const OperandFormat &format, float amax,
   if (format.recipe == Recipe::Fixed)
     return format.fixedScale;
   if (format.recipe == Recipe::Delayed) {
-    float largest = -1;
+    float largest = 0;
     size_t count = std::min(history.size(), size_t(format.history));
     for (size_t i = history.size() - count; i < history.size(); ++i)
-      if (std::isfinite(history[i]))
-        largest = std::max(largest, history[i]);
-    if (largest >= 0)
+      largest = std::max(largest, num::offeredAmax(history[i], 0.0f));
+    if (largest > 0)
       amax = largest;
   }
   return scaleOf(format, amax);

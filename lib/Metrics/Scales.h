@@ -21,14 +21,15 @@ constexpr int64_t kBlock128 = 128, kMxGroup = 32;
 /// Throws rt::Failure where the members do not go together.
 void checkFormat(const OperandFormat &format);
 
-/// The scale of a group of elements with this amax (infinite if one is not
-/// finite), as recipe Current takes it. 1 where amax is 0 or not finite.
-/// Mx: 2^(emax - floor(log2(amax))) with emax of the element format, 8, 15 and
-/// 6 (i8 has six bits after the point), its exponent clamped to that of E8M0.
+/// The scale of a group of elements with this amax (infinite or NaN if one is
+/// not finite), as recipe Current takes it: scaleOr and, of Mx, mxScale of
+/// mpt/Numerics/Scales.h. 1 where amax is 0 or not finite; NaN of Mx where it
+/// is not finite.
 float scaleOf(const OperandFormat &format, float amax);
 
 /// The scale of a whole operand by its recipe, of granularity None or
-/// PerTensor. Entries of the history that are not finite do not count.
+/// PerTensor. Entries of the history that are not finite do not count; without
+/// one above 0 the operand's own amax is taken.
 float tensorScale(const OperandFormat &format, float amax,
                   const std::vector<float> &history);
 

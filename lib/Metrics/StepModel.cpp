@@ -55,8 +55,7 @@ std::optional<rt::Matrix> asResult(const rt::Launch &launch, bool isLhs,
               size == (overColumns ? forward.m : forward.n) &&
               std::equal(launch.batch, launch.batch + 2, forward.batch);
   // Of X * X' it cannot be said which operand was which.
-  if (!fits || other == Part::Gradient ||
-      isSamePlace(forward.lhs, forward.rhs))
+  if (!fits || other == Part::Gradient || isSamePlace(forward.lhs, forward.rhs))
     return std::nullopt;
   rt::Matrix result = operand;
   result.rows = overColumns ? across : along;
@@ -129,8 +128,9 @@ void StepModel::addFamilies() {
     if (productList[i].role != Role::Fprop)
       continue;
     if (!familyByName.try_emplace(productList[i].name, families.size()).second)
-      rt::fail(MPT_ERROR_UNSUPPORTED, "profile: two forward products are named '",
-               productList[i].name, "'");
+      rt::fail(MPT_ERROR_UNSUPPORTED,
+               "profile: two forward products are named '", productList[i].name,
+               "'");
     families.push_back({i, {}});
   }
   for (size_t i = 0; i < productList.size(); ++i) {
@@ -227,9 +227,10 @@ size_t StepModel::tensor(const std::string &name, size_t launch,
                          const rt::Matrix &at, int64_t rows, int64_t columns,
                          const int64_t *batch) {
   std::vector<int64_t> key = {
-      at.buffer, at.offset,  writer(at.buffer, launch), rows,
-      columns,   at.rows,    at.columns,                batch[0],
-      batch[1],  at.batch[0], at.batch[1]};
+      at.buffer,   at.offset,  writer(at.buffer, launch),
+      rows,        columns,    at.rows,
+      at.columns,  batch[0],   batch[1],
+      at.batch[0], at.batch[1]};
   auto [it, isNew] = tensorByPlace.try_emplace(key, tensorList.size());
   if (isNew) {
     TensorModel model;

@@ -81,7 +81,7 @@ private:
   const rt::Manifest &manifest;
   std::vector<TensorModel> tensorList;
   std::vector<ProductModel> productList;
-  std::vector<std::vector<size_t>> schedule; // by launch
+  std::vector<std::vector<size_t>> schedule;      // by launch
   std::map<int64_t, std::vector<size_t>> writers; // by buffer, ascending
   /// Buffer, offset, writer, sizes and strides.
   std::map<std::vector<int64_t>, size_t> tensorByPlace;

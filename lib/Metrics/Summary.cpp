@@ -11,19 +11,22 @@
 #include "ProfileData.h"
 #include "mpt/Numerics/Philox.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 namespace mpt::metrics {
 
-static constexpr uint32_t kResamples = 1000;
+static constexpr uint32_t kResamples = 1000, kLeastResamples = 100;
+/// Pairs of batches that all resamples together may look at.
+static constexpr size_t kMostPairs = 20'000'000;
 
 /// Calls body(choice) for every resample of `n` batches.
 template <typename Body>
-static void forResamples(size_t n, const Body &body) {
+static void forResamples(size_t n, uint32_t resamples, const Body &body) {
   std::vector<size_t> choice(n);
   uint32_t count = static_cast<uint32_t>(n);
-  for (uint32_t r = 0; r < kResamples; ++r) {
+  for (uint32_t r = 0; r < resamples; ++r) {
     for (uint32_t i = 0; i < count; i += 4) {
       num::Words4<uint32_t> words = num::philox(i / 4, r, count, 0u, 0u, 0u);
       uint32_t word[4] = {words.x, words.y, words.z, words.w};
@@ -60,12 +63,13 @@ Summary summarize(const std::vector<double> &all) {
     return {mean, 0, mean, mean};
   std::vector<double> means;
   means.reserve(kResamples);
-  forResamples(values.size(), [&](const std::vector<size_t> &choice) {
-    double sum = 0;
-    for (size_t index : choice)
-      sum += values[index];
-    means.push_back(sum / double(choice.size()));
-  });
+  forResamples(values.size(), kResamples,
+               [&](const std::vector<size_t> &choice) {
+                 double sum = 0;
+                 for (size_t index : choice)
+                   sum += values[index];
+                 means.push_back(sum / double(choice.size()));
+               });
   double low = quantile(means.data(), means.size(), 0.025);
   return {mean, deviationOf(values, mean), low,
           quantile(means.data(), means.size(), 0.975)};
@@ -82,11 +86,14 @@ Summary bootstrapStatistic(
   if (!std::isfinite(value))
     return {};
   std::vector<double> drawn;
-  forResamples(batches, [&](const std::vector<size_t> &choice) {
+  uint32_t resamples = static_cast<uint32_t>(std::clamp<size_t>(
+      kMostPairs / (batches * batches), kLeastResamples, kResamples));
+  forResamples(batches, resamples, [&](const std::vector<size_t> &choice) {
     if (double d = statistic(choice); std::isfinite(d))
       drawn.push_back(d);
   });
-  if (drawn.size() < 2)
+  // Two batches make one pair: no draw differs from it.
+  if (batches < 3 || drawn.size() < 2)
     return {value, kNoValue, kNoValue, kNoValue};
   double low = quantile(drawn.data(), drawn.size(), 0.025);
   double high = quantile(drawn.data(), drawn.size(), 0.975);

@@ -11,6 +11,7 @@
 #include "mpt/Numerics/NumericsC.h"
 
 #include "mpt/Numerics/Bulk.h"
+#include "mpt/Numerics/Matrix.h"
 #include "mpt/Numerics/Reduce.h"
 
 using namespace mpt;
@@ -31,14 +32,66 @@ bool knownFormat(int format) {
   return format >= MPT_NUM_F32 && format <= MPT_NUM_INT8;
 }
 
+bool takesScale(int format) {
+  return knownFormat(format) && format != MPT_NUM_F32 && format != MPT_NUM_BF16;
+}
+
+bool knownGranularity(int granularity) {
+  return granularity >= MPT_NUM_NO_SCALE && granularity <= MPT_NUM_MX_COLUMN;
+}
+
+/// MX has 8-bit elements only.
+bool fits(int format, int granularity) {
+  return takesScale(format) ||
+         !num::isMx(static_cast<num::Granularity>(granularity));
+}
+
 num::Stream<uint32_t> streamOf(uint32_t id, uint32_t step, uint64_t seed) {
   return {id, step, static_cast<uint32_t>(seed),
           static_cast<uint32_t>(seed >> 32)};
 }
 
-uint32_t drawElement(uint64_t element, num::Stream<uint32_t> stream) {
-  return num::draw(static_cast<uint32_t>(element),
-                   static_cast<uint32_t>(element >> 32), stream);
+/// The number of elements of a matrix; false if it does not fit.
+bool sizeOf(size_t rows, size_t columns, size_t &n) {
+  return !__builtin_mul_overflow(rows, columns, &n) && n <= SIZE_MAX / 4;
+}
+
+/// The matrix of a description in C; false if the format or the granularity is
+/// unknown or do not go together, or a buffer is missing.
+bool readMatrix(const MptNumMatrix *matrix, const void *in, const void *out,
+                const float *scales, size_t &n) {
+  return matrix && knownFormat(matrix->format) &&
+         knownGranularity(matrix->granularity) &&
+         fits(matrix->format, matrix->granularity) &&
+         sizeOf(matrix->rows, matrix->columns, n) && usable(in, n) &&
+         usable(out, n) && usable(scales, n);
+}
+
+num::TiledMatrix tiled(const MptNumMatrix &matrix) {
+  return {static_cast<num::Granularity>(matrix.granularity), matrix.rows,
+          matrix.columns};
+}
+
+/// The largest value times 2^-margin.
+float numerator(int format, int margin) {
+  return num::formatMax(static_cast<num::Format>(format)) *
+         num::marginFactor(margin);
+}
+
+/// The state in C seen as the one of Scales.h, updated by `fn`; false if it is
+/// not one that may be used.
+template <typename Fn>
+bool updateState(int format, MptNumDelayed *delayed, Fn fn) {
+  if (!takesScale(format) || !delayed || !delayed->history ||
+      delayed->length == 0 || delayed->next >= delayed->length)
+    return false;
+  num::DelayedState state{delayed->history, delayed->length, delayed->next,
+                          delayed->skipped, delayed->scale};
+  fn(state);
+  delayed->next = state.next;
+  delayed->skipped = state.skipped;
+  delayed->scale = state.scale;
+  return true;
 }
 
 } // namespace
@@ -48,6 +101,15 @@ static_assert(static_cast<int>(num::Format::BF16) == MPT_NUM_BF16 &&
                   static_cast<int>(num::Format::E5M2) == MPT_NUM_E5M2 &&
                   static_cast<int>(num::Format::INT8) == MPT_NUM_INT8,
               "the C interface numbers formats as Formats.h does");
+static_assert(
+    static_cast<int>(num::Granularity::None) == MPT_NUM_NO_SCALE &&
+        static_cast<int>(num::Granularity::PerTensor) == MPT_NUM_PER_TENSOR &&
+        static_cast<int>(num::Granularity::PerRow) == MPT_NUM_PER_ROW &&
+        static_cast<int>(num::Granularity::PerColumn) == MPT_NUM_PER_COLUMN &&
+        static_cast<int>(num::Granularity::Block128) == MPT_NUM_BLOCK128 &&
+        static_cast<int>(num::Granularity::MxRow) == MPT_NUM_MX_ROW &&
+        static_cast<int>(num::Granularity::MxColumn) == MPT_NUM_MX_COLUMN,
+    "the C interface numbers granularities as Scales.h does");
 
 extern "C" {
 
@@ -59,9 +121,10 @@ MPT_CLONES int mpt_num_encode(int format, const float *x, size_t n, float scale,
   return 0;
 }
 
-int mpt_num_encode_stochastic(int format, const float *x, size_t n, float scale,
-                              uint64_t first_element, uint32_t id,
-                              uint32_t step, uint64_t seed, void *codes) {
+MPT_CLONES int mpt_num_encode_stochastic(int format, const float *x, size_t n,
+                                         float scale, uint64_t first_element,
+                                         uint32_t id, uint32_t step,
+                                         uint64_t seed, void *codes) {
   if (!knownFormat(format) || !usable(x, n) || !usable(codes, n))
     return -1;
   num::encodeArrayStochastic(static_cast<num::Format>(format), x, n, scale,
@@ -79,7 +142,7 @@ MPT_CLONES int mpt_num_decode(int format, const void *codes, size_t n,
 }
 
 float mpt_num_scale(int format, float amax) {
-  if (!knownFormat(format) || format == MPT_NUM_F32 || format == MPT_NUM_BF16)
+  if (!takesScale(format))
     return 1.0f;
   return num::computeScale(amax,
                            num::formatMax(static_cast<num::Format>(format)));
@@ -87,6 +150,106 @@ float mpt_num_scale(int format, float amax) {
 
 MPT_CLONES float mpt_num_amax(const float *x, size_t n) {
   return usable(x, n) ? num::amaxArray(x, n) : 0.0f;
+}
+
+int mpt_num_tiles(int granularity, size_t rows, size_t columns, size_t *tiles) {
+  size_t n;
+  if (!knownGranularity(granularity) || !tiles || !sizeOf(rows, columns, n))
+    return -1;
+  *tiles = num::TiledMatrix(static_cast<num::Granularity>(granularity), rows,
+                            columns)
+               .tiles();
+  return 0;
+}
+
+MPT_CLONES int mpt_num_matrix_amax(int granularity, const float *x, size_t rows,
+                                   size_t columns, float *amaxes) {
+  size_t n;
+  if (!knownGranularity(granularity) || !sizeOf(rows, columns, n) ||
+      !usable(x, n) || !usable(amaxes, n))
+    return -1;
+  num::amaxMatrix({static_cast<num::Granularity>(granularity), rows, columns},
+                  x, amaxes);
+  return 0;
+}
+
+int mpt_num_current_scales(int format, int granularity, int margin,
+                           const float *amaxes, size_t tiles, float *scales) {
+  if (!knownFormat(format) || !knownGranularity(granularity) ||
+      !fits(format, granularity) || !usable(amaxes, tiles) ||
+      !usable(scales, tiles))
+    return -1;
+  num::currentScales(static_cast<num::Format>(format),
+                     static_cast<num::Granularity>(granularity), margin, amaxes,
+                     tiles, scales);
+  return 0;
+}
+
+int mpt_num_mx_codes(int format, const float *amaxes, size_t tiles,
+                     uint8_t *codes) {
+  if (!takesScale(format) || !usable(amaxes, tiles) || !usable(codes, tiles))
+    return -1;
+  uint32_t emax = num::mxEmax(static_cast<num::Format>(format));
+  for (size_t i = 0; i < tiles; ++i)
+    codes[i] = static_cast<uint8_t>(num::mxSharedCode(amaxes[i], emax));
+  return 0;
+}
+
+MPT_CLONES int mpt_num_matrix_encode(const MptNumMatrix *matrix, const float *x,
+                                     const float *scales,
+                                     const MptNumStream *stream, void *codes) {
+  size_t n;
+  if (!readMatrix(matrix, x, codes, scales, n))
+    return -1;
+  num::Stream<uint32_t> drawn{};
+  if (stream)
+    drawn = streamOf(stream->id, stream->step, stream->seed);
+  num::encodeMatrix(static_cast<num::Format>(matrix->format), tiled(*matrix), x,
+                    scales, stream ? &drawn : nullptr, codes);
+  return 0;
+}
+
+MPT_CLONES int mpt_num_matrix_decode(const MptNumMatrix *matrix,
+                                     const void *codes, const float *scales,
+                                     float *x) {
+  size_t n;
+  if (!readMatrix(matrix, codes, x, scales, n))
+    return -1;
+  num::decodeMatrix(static_cast<num::Format>(matrix->format), tiled(*matrix),
+                    codes, scales, x);
+  return 0;
+}
+
+MPT_CLONES int mpt_num_matrix_round_trip(const MptNumMatrix *matrix,
+                                         const float *x, const float *scales,
+                                         const MptNumStream *stream, float *y) {
+  size_t n;
+  if (!readMatrix(matrix, x, y, scales, n))
+    return -1;
+  num::Stream<uint32_t> drawn{};
+  if (stream)
+    drawn = streamOf(stream->id, stream->step, stream->seed);
+  num::roundTripMatrix(static_cast<num::Format>(matrix->format), tiled(*matrix),
+                       x, scales, stream ? &drawn : nullptr, y);
+  return 0;
+}
+
+int mpt_num_delayed_start(int format, int margin, float amax,
+                          MptNumDelayed *delayed) {
+  if (delayed)
+    delayed->next = 0;
+  bool done = updateState(format, delayed, [=](num::DelayedState &state) {
+    num::startDelayed(state, amax, numerator(format, margin));
+  });
+  return done ? 0 : -1;
+}
+
+int mpt_num_delayed_update(int format, int margin, float amax,
+                           MptNumDelayed *delayed) {
+  bool done = updateState(format, delayed, [=](num::DelayedState &state) {
+    num::updateDelayed(state, amax, numerator(format, margin));
+  });
+  return done ? 0 : -1;
 }
 
 // The loop is written out in each function: a helper would be compiled for one
@@ -138,9 +301,7 @@ MPT_CLONES int mpt_num_draw(uint64_t first_element, size_t n, uint32_t id,
                             uint32_t step, uint64_t seed, uint32_t *words) {
   if (!usable(words, n))
     return -1;
-  num::Stream<uint32_t> stream = streamOf(id, step, seed);
-  for (size_t i = 0; i < n; ++i)
-    words[i] = drawElement(first_element + i, stream);
+  num::drawArray(first_element, n, streamOf(id, step, seed), words);
   return 0;
 }
 
@@ -149,12 +310,7 @@ MPT_CLONES int mpt_num_dropout(const float *x, float *y, size_t n, double keep,
                                uint32_t step, uint64_t seed) {
   if (!usable(x, n) || !usable(y, n))
     return -1;
-  num::Stream<uint32_t> stream = streamOf(id, step, seed);
-  uint32_t threshold = num::keepThreshold(keep);
-  float inverseKeep = 1.0f / static_cast<float>(keep);
-  for (size_t i = 0; i < n; ++i)
-    y[i] = num::dropout(x[i], drawElement(first_element + i, stream), threshold,
-                        inverseKeep);
+  num::dropoutArray(x, n, keep, first_element, streamOf(id, step, seed), y);
   return 0;
 }
 

@@ -264,8 +264,7 @@ void merge(Accumulator &into, const MetricKind &kind, Interval interval,
       into.metrics.try_emplace(kind.name.str(), Worst{value, spread, step, 0});
   Worst &worst = it->second;
   ++worst.points;
-  if (!isNew &&
-      (kind.worstIsHigh ? value > worst.value : value < worst.value))
+  if (!isNew && (kind.worstIsHigh ? value > worst.value : value < worst.value))
     worst = Worst{value, spread, step, worst.points};
 }
 
@@ -303,9 +302,9 @@ std::optional<Interval> readSummary(Node node, const MetricKind &kind) {
 /// What the parts of a file refer to.
 struct Tables {
   MLIRContext *context;
-  std::vector<int64_t> steps;                // by point
-  std::vector<FormatAttr> formats;           // null: not expressible
-  std::vector<FormatKey> candidates;         // nulls likewise
+  std::vector<int64_t> steps;        // by point
+  std::vector<FormatAttr> formats;   // null: not expressible
+  std::vector<FormatKey> candidates; // nulls likewise
   std::map<Role, std::vector<std::string>> columns;
 };
 
@@ -444,8 +443,8 @@ Tables readTables(MLIRContext *context, Node root) {
     std::vector<Node> sides = rowsOf(pair, 2, "operand");
     FormatKey formats(lookUp(sides[0], tables.formats, "formats"),
                       lookUp(sides[1], tables.formats, "formats"));
-    tables.candidates.push_back(
-        formats.first && formats.second ? formats : FormatKey());
+    tables.candidates.push_back(formats.first && formats.second ? formats
+                                                                : FormatKey());
   }
   Node columns = root.field("columns");
   for (Role role : {Role::Fprop, Role::Dgrad, Role::Wgrad}) {
@@ -522,9 +521,9 @@ void readProbe(const Tables &tables, Node node, Profile &profile) {
           tables.context, candidate.getLhs(), candidate.getRhs(),
           values.getDictionary(tables.context)));
     }
-    product.metrics = MetricsAttr::get(
-        tables.context, product.metrics.getM(), product.metrics.getN(),
-        product.metrics.getK(), candidates);
+    product.metrics = MetricsAttr::get(tables.context, product.metrics.getM(),
+                                       product.metrics.getN(),
+                                       product.metrics.getK(), candidates);
   }
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from mpt.metrics import CandidateMetrics, Metrics, MetricsError, Probe, Product, ProductPoint, Summary
@@ -101,7 +102,7 @@ def probe_table(metrics: Metrics, step: int | None = None) -> Table | None:
         for point in probe.points:
             if step in (None, point.step):
                 values = (point.rel_var, point.persistent, point.noise_ratio, point.loss_change)
-                result.add_row(_group(probe), probe.candidate, str(point.step), *map(_interval, values))
+                result.add_row(_group(probe), escape(probe.candidate), str(point.step), *map(_interval, values))
     return result
 
 

@@ -124,12 +124,14 @@ def test_graphs(refused, tmp_path):
 
 def test_metrics_of_another_graph(refused, compiled, tmp_path):
     metrics, out = tmp_path / "metrics.json", tmp_path / "out" / "assigned.mlir"
-    text = {"format": "mpt-metrics", "version": 1, "graph_hash": "0123456789abcdef", "engine": "blas",
-            "threads": 1, "batches": 1, "at_steps": [0], "complete": True, "products": []}  # fmt: skip
+    text = {"format": "mpt-metrics", "version": 2, "graph_hash": "0123456789abcdef", "engine": "blas", "batches": 1,
+            "points": [{"step": 0, "batches": 1}], "complete": True, "columns": {}, "formats": [], "candidates": [],
+            "products": [], "probes": []}  # fmt: skip
     arguments = ("assign", compiled / "step.mlir", "--metrics", metrics, "--record", tmp_path / "out" / "record.json")
     for broken, part in (
         ("{", "metrics.json"),
         (json.dumps(text | {"version": 99}), "version"),
+        (json.dumps(text | {"version": 1}), "profile again"),
         (json.dumps(text), "0123456789abcdef"),
     ):
         metrics.write_text(broken)

@@ -27,8 +27,8 @@ namespace mpt::metrics {
 //===----------------------------------------------------------------------===//
 
 /// How many elements share a scale. Vectors run along the contraction: the rows
-/// of a lhs, the columns of a rhs. Mx: 32 elements along the contraction, scales
-/// that are powers of two (for studies; no target runs it).
+/// of a lhs, the columns of a rhs. Mx: 32 elements along the contraction,
+/// scales that are powers of two (for studies; no target runs it).
 enum class Granularity { None, PerTensor, PerVector, Block128, Mx };
 enum class Rounding { Nearest, Stochastic };
 /// Where the amax of a scale comes from: the tensor itself; the largest of the
@@ -85,8 +85,8 @@ std::vector<Candidate> parseCandidates(std::string_view text,
 // Statistics of a tensor
 //===----------------------------------------------------------------------===//
 
-/// Smallest, median and largest amax of the vectors that are not all zero; zeros
-/// if there is none.
+/// Smallest, median and largest amax of the vectors that are not all zero;
+/// zeros if there is none.
 struct Spread {
   float min = 0, median = 0, max = 0;
 };
@@ -133,10 +133,12 @@ struct Draw {
 /// NaN where there is no value (nothing to measure, or no error at all).
 struct CandidateMetrics {
   double beMedian, beP99, beMax, sqnrDb, cosine;
-  double relVar;               // noise over signal: 10^(-sqnrDb / 10)
-  double lossMse, lossShift;   // NaN without a gradient of the result
+  double relVar;                   // noise over signal: 10^(-sqnrDb / 10)
+  double lossMse, lossShift;       // NaN without a gradient of the result
   double flushed[2], saturated[2]; // lhs, rhs
-  /// Coordinates of the error Y' - Y where a sketch was asked for.
+  /// Coordinates of the error Y' - Y where a sketch was asked for: under the
+  /// sampling's seed, of the sample's elements by batch element, row and
+  /// column; 0 of those that are excluded.
   std::vector<float> error;
 };
 
@@ -144,11 +146,14 @@ struct ProductMetrics {
   OperandStatistics lhs, rhs;
   double excluded = 0; // share of the sample with |L|.|R| = 0 or not finite
   std::vector<CandidateMetrics> candidates;
-  /// Coordinates of Y where a sketch was asked for.
+  /// Coordinates of Y where a sketch was asked for, in the same order.
   std::vector<float> result;
 };
 
-/// What is measured of one product.
+/// What is measured of one product. `flushed` and `saturated` are of every
+/// element for formats that round to nearest with one scale, else of the
+/// vectors along the contraction that the sample has. Stochastic rounding takes
+/// the words that roundingStream (lib/Metrics/Rounding.h) names.
 struct Request {
   mpt_product_view product;
   Draw draw;
@@ -159,8 +164,8 @@ struct Request {
   /// Statistics that are already known (the operand has been scanned in this
   /// batch), or null.
   const OperandStatistics *lhs = nullptr, *rhs = nullptr;
-  /// amax of the batches before, the latest last, for Delayed; without any the
-  /// operand's own amax is taken.
+  /// amax of the batches before, the latest last, for Delayed; without one that
+  /// is finite and above 0 the operand's own amax is taken.
   std::vector<float> lhsHistory, rhsHistory;
   /// Most coordinates of `error` and `result` (Sketch.h); 0: none.
   size_t sketch = 0;

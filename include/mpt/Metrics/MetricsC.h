@@ -33,10 +33,11 @@ typedef struct mpt_profiler mpt_profiler;
 typedef struct mpt_profiler_options {
   int64_t rows, columns; /* sample of each product; 0: all */
   uint64_t seed;
-  int32_t threads;           /* 0: the CPUs of this process */
-  int32_t stop_on_nonfinite; /* a NaN or infinity in an operand ends the batch */
-  int64_t batches;           /* most at a point */
-  int64_t sketch;            /* coordinates of sketches; 0: by memory */
+  int32_t threads; /* 0: the CPUs of this process */
+  int32_t
+      stop_on_nonfinite; /* a NaN or infinity in an operand ends the batch */
+  int64_t batches;       /* most at a point */
+  int64_t sketch;        /* coordinates of sketches; 0: by memory */
   /* "bf16*bf16,f8E4M3FN*f8E5M2" for every product; NULL: by gradient side */
   const char *candidates;
   /* "dgrad i8*i8;wgrad@3 i8*i8;whole f8E4M3FN*f8E5M2"; NULL: none */

@@ -94,27 +94,123 @@ MPT_HOST_INLINE bool decodeArray(Format format, const void *codes, size_t n,
   return false;
 }
 
+namespace detail {
+
+/// Elements whose random words are drawn at a time: they stay in the cache.
+constexpr size_t kDrawBlock = 512;
+
+/// fn(i, count, words) for consecutive pieces of n elements: `words` are those
+/// of elements firstElement + i to firstElement + i + count - 1.
+template <typename Fn>
+MPT_HOST_INLINE void forDrawnPieces(uint64_t firstElement, size_t n,
+                                    Stream<uint32_t> stream, Fn fn) {
+  uint32_t words[kDrawBlock];
+  // The first piece may begin inside the group of four that is drawn with it.
+  size_t skipped = static_cast<size_t>(firstElement & 3);
+  uint64_t group = firstElement >> 2;
+  for (size_t i = 0; i < n;) {
+    size_t room = kDrawBlock - skipped;
+    size_t count = n - i < room ? n - i : room;
+    size_t groups = (skipped + count + 3) / 4;
+    for (size_t g = 0; g < groups; ++g) {
+      uint64_t counter = group + g;
+      Words4<uint32_t> drawn =
+          num::drawGroup(static_cast<uint32_t>(counter),
+                         static_cast<uint32_t>(counter >> 32), stream);
+      words[4 * g] = drawn.x;
+      words[4 * g + 1] = drawn.y;
+      words[4 * g + 2] = drawn.z;
+      words[4 * g + 3] = drawn.w;
+    }
+    fn(i, count, words + skipped);
+    i += count;
+    group += groups;
+    skipped = 0;
+  }
+}
+
+/// codes[i] = encode(x[i] * scale, word of element firstElement + i).
+template <typename Code, typename Encode>
+MPT_HOST_INLINE void encodeDrawn(const float *__restrict x, size_t n,
+                                 float scale, uint64_t firstElement,
+                                 Stream<uint32_t> stream,
+                                 Code *__restrict codes, Encode encode) {
+  detail::forDrawnPieces(
+      firstElement, n, stream,
+      [=](size_t begin, size_t count, const uint32_t *words) {
+        for (size_t i = 0; i < count; ++i)
+          codes[begin + i] =
+              static_cast<Code>(encode(x[begin + i] * scale, words[i]));
+      });
+}
+
+} // namespace detail
+
+/// words[i] is the random word of element firstElement + i (Philox.h's `draw`).
+MPT_HOST_INLINE void drawArray(uint64_t firstElement, size_t n,
+                               Stream<uint32_t> stream, uint32_t *out) {
+  detail::forDrawnPieces(
+      firstElement, n, stream,
+      [=](size_t begin, size_t count, const uint32_t *words) {
+        for (size_t i = 0; i < count; ++i)
+          out[begin + i] = words[i];
+      });
+}
+
 /// As encodeArray, stochastically: x[i] is element firstElement + i of the
 /// value that `stream` names.
-inline bool encodeArrayStochastic(Format format, const float *x, size_t n,
-                                  float scale, uint64_t firstElement,
-                                  Stream<uint32_t> stream, void *codes) {
-  if (format == Format::F32)
+MPT_HOST_INLINE bool encodeArrayStochastic(Format format, const float *x,
+                                           size_t n, float scale,
+                                           uint64_t firstElement,
+                                           Stream<uint32_t> stream,
+                                           void *codes) {
+  auto *bytes = static_cast<uint8_t *>(codes);
+  switch (format) {
+  case Format::F32:
     return encodeArray(format, x, n, scale, codes);
-  if (format != Format::BF16 && format != Format::E4M3 &&
-      format != Format::E5M2 && format != Format::INT8)
-    return false;
-  for (size_t i = 0; i < n; ++i) {
-    uint64_t element = firstElement + i;
-    uint32_t word = num::draw(static_cast<uint32_t>(element),
-                              static_cast<uint32_t>(element >> 32), stream);
-    uint32_t code = num::encodeStochastic(format, x[i] * scale, word);
-    if (format == Format::BF16)
-      static_cast<uint16_t *>(codes)[i] = static_cast<uint16_t>(code);
-    else
-      static_cast<uint8_t *>(codes)[i] = static_cast<uint8_t>(code);
+  case Format::BF16:
+    detail::encodeDrawn(x, n, scale, firstElement, stream,
+                        static_cast<uint16_t *>(codes),
+                        [](float v, uint32_t word) {
+                          return num::encodeBF16Stochastic(v, word);
+                        });
+    return true;
+  case Format::E4M3:
+    detail::encodeDrawn(x, n, scale, firstElement, stream, bytes,
+                        [](float v, uint32_t word) {
+                          return num::encodeE4M3Stochastic(v, word);
+                        });
+    return true;
+  case Format::E5M2:
+    detail::encodeDrawn(x, n, scale, firstElement, stream, bytes,
+                        [](float v, uint32_t word) {
+                          return num::encodeE5M2Stochastic(v, word);
+                        });
+    return true;
+  case Format::INT8:
+    detail::encodeDrawn(x, n, scale, firstElement, stream, bytes,
+                        [](float v, uint32_t word) {
+                          return num::encodeInt8Stochastic(v, word);
+                        });
+    return true;
   }
-  return true;
+  return false;
+}
+
+/// y[i] = x[i] / keep or 0 (Philox.h's `dropout`), by the words of elements
+/// firstElement + i.
+MPT_HOST_INLINE void dropoutArray(const float *x, size_t n, double keep,
+                                  uint64_t firstElement,
+                                  Stream<uint32_t> stream, float *y) {
+  uint32_t threshold = num::keepThreshold(keep);
+  float inverseKeep = 1.0f / static_cast<float>(keep);
+  detail::forDrawnPieces(
+      firstElement, n, stream,
+      [=](size_t begin, size_t count, const uint32_t *words) {
+        for (size_t i = 0; i < count; ++i)
+          y[begin + i] =
+              num::dropout(x[begin + i], words[i], threshold, inverseKeep);
+      });
 }
 
 /// The largest magnitude of the array, 0 if it is empty, NaN if one is NaN.

@@ -14,10 +14,12 @@
 //   INT8  8 bits, two's complement, -127 to 127 (saturating, symmetric: -128 is
 //         decoded but never encoded). NaN becomes 0: there is no code for it.
 //
-// Stochastic encoding takes 32 random bits and uses the high ones: a value at a
-// fraction f of the way between two codes goes up with probability f, exactly
-// so for BF16 and for normal results of E4M3 and E5M2. Among subnormal results
-// and in INT8, f is first rounded to 20, 21 and 16 bits.
+// Stochastic encoding takes 32 random bits. A value at a fraction f of the way
+// between two codes goes up with probability p = f rounded to a multiple of
+// 2^-32: p = f exactly wherever f has no more bits than that, which are all
+// normal results of BF16, E4M3 and E5M2, every subnormal one of BF16, and,
+// elsewhere, all values of at least 2^-9 least steps. Below, |p - f| <= 2^-33.
+// A value that has a code becomes it, whatever the random bits.
 //
 //===----------------------------------------------------------------------===//
 
@@ -60,9 +62,9 @@ template <int ManBits, int Bias, uint32_t MaxCode> struct Float8 {
   /// The power of two, as f32 bits, whose ulp is the format's subnormal step.
   static constexpr uint32_t kStepMagic =
       static_cast<uint32_t>(127 + 23 + 1 - Bias - ManBits) << 23;
-  /// The power of two, as f32 bits, that takes 2^-kDropped steps to 1.
+  /// The power of two, as f32 bits, that takes 2^-16 subnormal steps to 1.
   static constexpr uint32_t kToFixed =
-      static_cast<uint32_t>(127 - (1 - Bias - ManBits) + kDropped) << 23;
+      static_cast<uint32_t>(127 - (1 - Bias - ManBits) + 16) << 23;
   static constexpr uint32_t kMaxCode = MaxCode;
 };
 using E4M3 = Float8<3, 7, 0x7eu>;
@@ -91,16 +93,31 @@ template <typename T, typename F> MPT_HD auto encodeFloat8(F x) {
   return detail::finishFloat8<T>(x, a, code);
 }
 
+/// floor(v + random * 2^-32), v = steps * 2^-16 rounded to a multiple of 2^-32;
+/// 0 <= steps <= 2^23.
+template <typename F, typename U> MPT_HD U stochasticSteps(F steps, U random) {
+  // The upper 16 bits of v's fraction and what is above the point: the addition
+  // of 2^23 rounds, and the difference to what it left out is exact.
+  F big = lit(steps, 0x1p+23f);
+  F sum = steps + big;
+  F rest = steps - (sum - big);
+  U upper = bits(sum) - bits(big);
+  // The lower 16 bits, -2^15 to 2^15, rounded in the same way.
+  F center = lit(steps, 0x1.8p+23f);
+  U lower = bits(fma(rest, lit(steps, 0x1p+16f), center)) - bits(center);
+  // 1 too large, so that it is never negative.
+  U carry =
+      (lower + (random & lit(random, 0xffffu)) + lit(random, 0x10000u)) >> 16;
+  return (upper + (random >> 16) + carry - lit(random, 1u)) >> 16;
+}
+
 template <typename T, typename F, typename U>
 MPT_HD U encodeFloat8Stochastic(F x, U random) {
   U a = bits(x) & litU(x, 0x7fffffffu);
   U noise = random >> (32 - T::kDropped);
   U normal = (a - litU(x, T::kRebias) + noise) >> T::kDropped;
-  // Below, fixed point with kDropped bits after the point, less than 2^23.
-  U big = litU(x, 0x4b000000u);
   F steps = asFloat(a) * asFloat(litU(x, T::kToFixed));
-  U fixed = bits(steps + asFloat(big)) - big;
-  U subnormal = (fixed + noise) >> T::kDropped;
+  U subnormal = detail::stochasticSteps(steps, random);
   U code = select(a < litU(x, T::kMinNormal), subnormal, normal);
   return detail::finishFloat8<T>(x, a, code);
 }
@@ -165,11 +182,8 @@ template <typename F, typename U> MPT_HD U encodeE5M2Stochastic(F x, U random) {
 template <typename F, typename U> MPT_HD U encodeInt8Stochastic(F x, U random) {
   F a = abs(x);
   F max = lit(x, 127.0f);
-  // The magnitude in fixed point with 16 bits after the point, less than 2^23.
   F steps = select(a > max, max, a) * lit(x, 65536.0f);
-  U big = litU(x, 0x4b000000u);
-  U fixed = bits(steps + asFloat(big)) - big;
-  U magnitude = (fixed + (random >> 16)) >> 16;
+  U magnitude = detail::stochasticSteps(steps, random);
   U zero = litU(x, 0u);
   U code = select(x < lit(x, 0.0f), zero - magnitude, magnitude);
   return select(x != x, zero, code & litU(x, 0xffu));

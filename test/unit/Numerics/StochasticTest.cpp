@@ -3,8 +3,9 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // Stochastic codes are one of the two neighbours, are the value itself where it
-// has a code, and are right on average: over a million draws the mean error
-// stays within four standard errors.
+// has a code, and are right on average: for values across every binade of every
+// format, by the exact share of random words that go up, and by a million draws
+// of Philox, whose mean error stays within four standard errors.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,6 +17,8 @@
 
 #include "gtest/gtest.h"
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -26,55 +29,93 @@ namespace {
 
 constexpr Format kFormats[] = {Format::BF16, Format::E4M3, Format::E5M2,
                                Format::INT8};
-constexpr size_t kDraws = 1000000;
+constexpr uint32_t kDraws = 1000000;
 
-const std::vector<uint32_t> &words() {
-  static const std::vector<uint32_t> drawn = [] {
-    std::vector<uint32_t> w(kDraws);
-    mpt_num_draw(0, kDraws, num::nameId("stochastic"), 0, 1234, w.data());
-    return w;
-  }();
-  return drawn;
+/// The code of x under these random bits, decoded.
+double rounded(Format format, float x, uint32_t random) {
+  return num::decode(format, num::encodeStochastic(format, x, random));
 }
 
-/// The distance of the two neighbours of x: what noise 0 and all ones give.
-double gap(Format format, float x) {
-  double down = num::decode(format, num::encodeStochastic(format, x, 0u));
-  double up = num::decode(format, num::encodeStochastic(format, x, ~0u));
-  return std::fabs(up - down);
+/// The least and the greatest value that may come out, in magnitude.
+double below(Format format, float x) {
+  return std::fabs(rounded(format, x, 0u));
+}
+double above(Format format, float x) {
+  return std::fabs(rounded(format, x, ~0u));
+}
+
+/// The format's least step, and the exponents of the binades that it has values
+/// in, from that of the least step on.
+struct Range {
+  Format format;
+  int leastStep, lowest, highest;
+};
+const Range kRanges[] = {{Format::BF16, -133, -133, 127},
+                         {Format::E4M3, -9, -9, 8},
+                         {Format::E5M2, -16, -16, 15},
+                         {Format::INT8, 0, 0, 6}};
+
+/// fn(range, x) for values of both signs across each binade of each format, and
+/// in the two binades below its least step.
+template <typename Fn> void forBinades(Fn fn) {
+  for (const Range &range : kRanges)
+    for (int e = range.lowest - 2; e <= range.highest; ++e)
+      for (float m : {0x1.000002p+0f, 0x1.3c1a5ep+0f, 0x1.8p+0f, 0x1.a9d3b6p+0f,
+                      0x1.bffffep+0f})
+        for (float sign : {1.0f, -1.0f})
+          fn(range, sign * std::ldexp(m, e));
+}
+
+TEST(Stochastic, GoesUpAsOftenAsTheFractionSays) {
+  // Whether it goes up is monotonic in the random bits, so that bisection finds
+  // for how many of the 2^32 it does: the probability itself, not an estimate.
+  forBinades([](const Range &range, float x) {
+    double low = below(range.format, x), high = above(range.format, x);
+    if (low == high) { // x has a code, or no word takes it up
+      EXPECT_LE((std::fabs(x) - low) * 0x1p+33, std::ldexp(1, range.leastStep));
+      return;
+    }
+    uint64_t stays = 0, up = 0xffffffff;
+    while (up - stays > 1) {
+      uint64_t middle = (stays + up) / 2;
+      double y =
+          std::fabs(rounded(range.format, x, static_cast<uint32_t>(middle)));
+      ASSERT_TRUE(y == low || y == high) << x;
+      (y == high ? up : stays) = middle;
+    }
+    double probability = static_cast<double>(0x100000000ull - up) * 0x1p-32;
+    double fraction = (std::fabs(static_cast<double>(x)) - low) / (high - low);
+    bool exact = std::fabs(x) >= std::ldexp(1.0f, range.leastStep - 9);
+    EXPECT_LE(std::fabs(probability - fraction), exact ? 0.0 : 0x1p-33)
+        << "format " << static_cast<int>(range.format) << " of " << x;
+  });
 }
 
 TEST(Stochastic, MeanErrorIsWithinFourStandardErrors) {
-  // Normal and subnormal in each format, in several binades; a tie; and values
-  // far below the least step.
-  const float kValues[] = {1.1f,    -1.1f,  1.0625f,  3.3f,       -7.77f,
-                           100.1f,  0.31f,  -0.0437f, 0.011f,     2e-3f,
-                           1.7e-3f, -9e-4f, 3e-5f,    1.3e-5f,    -5e-6f,
-                           126.6f,  0.5f,   -0.5f,    0x1.01p+0f, 1e-4f};
-  for (Format format : kFormats)
-    for (float x : kValues) {
-      double sum = 0, step = gap(format, x);
-      double low = std::numeric_limits<double>::infinity(), high = -low;
-      for (uint32_t word : words()) {
-        double y = num::decode(format, num::encodeStochastic(format, x, word));
-        sum += y;
-        low = std::fmin(low, y);
-        high = std::fmax(high, y);
-      }
-      double exact = std::fabs(x);
-      if (step == 0) { // a code's value, or a fraction that rounds to none
-        EXPECT_LE(std::fabs(sum / kDraws - x), 0x1p-17) << x;
-        continue;
-      }
-      double down =
-          std::fabs(num::decode(format, num::encodeStochastic(format, x, 0u)));
-      double p = (exact - down) / step;
-      double standardError = step * std::sqrt(p * (1 - p) / kDraws);
-      EXPECT_LE(std::fabs(sum / kDraws - x), 4 * standardError)
-          << "format " << static_cast<int>(format) << " value " << x;
-      EXPECT_LE(high - low, step) << "only the two neighbours may come out";
-      EXPECT_TRUE((low <= x && x <= high) || p < 1e-4 || p > 1 - 1e-4) << x;
-    }
+  std::vector<float> values(kDraws);
+  std::vector<uint16_t> codes(kDraws);
+  std::vector<float> decoded(kDraws);
+  uint32_t id = 0;
+  forBinades([&](const Range &range, float x) {
+    double step = above(range.format, x) - below(range.format, x);
+    if (step == 0 || !(above(range.format, x) < 3.4e38))
+      return;
+    std::fill(values.begin(), values.end(), x);
+    int format = static_cast<int>(range.format);
+    ASSERT_EQ(mpt_num_encode_stochastic(format, values.data(), kDraws, 1.0f, 0,
+                                        ++id, 0, 20, codes.data()),
+              0);
+    ASSERT_EQ(
+        mpt_num_decode(format, codes.data(), kDraws, 1.0f, decoded.data()), 0);
+    double up = 0; // how often, since sums of values would round
+    for (float y : decoded)
+      up += std::fabs(y) == static_cast<float>(above(range.format, x));
+    double p =
+        (std::fabs(static_cast<double>(x)) - below(range.format, x)) / step;
+    double standardError = std::sqrt(p * (1 - p) / kDraws);
+    EXPECT_LE(std::fabs(up / kDraws - p), 4 * standardError)
+        << "format " << format << " value " << x << " fraction " << p;
+  });
 }
 
 TEST(Stochastic, CodedValuesStay) {
@@ -130,17 +171,38 @@ TEST(Stochastic, SaturationAndNaN) {
   }
 }
 
-TEST(Stochastic, ArrayDrawsByElement) {
-  std::vector<float> x(1000, 1.1f);
-  std::vector<uint8_t> all(1000), part(100);
-  ASSERT_EQ(mpt_num_encode_stochastic(MPT_NUM_E4M3, x.data(), 1000, 2.0f, 0, 1,
-                                      2, 3, all.data()),
-            0);
-  ASSERT_EQ(mpt_num_encode_stochastic(MPT_NUM_E4M3, x.data(), 100, 2.0f, 501, 1,
-                                      2, 3, part.data()),
-            0);
-  for (size_t i = 0; i < part.size(); ++i)
-    EXPECT_EQ(part[i], all[501 + i]);
+TEST(Stochastic, ArraysDrawByElement) {
+  // The loops take blocks of elements; each code is still that of the element's
+  // own word, wherever a part of the value begins and ends.
+  std::vector<float> x;
+  test::forComb((1u << 20) + 1, [&](float v) { x.push_back(v); });
+  num::Stream<uint32_t> stream{1, 2, 3, 4};
+  const uint64_t seed = 3 | uint64_t(4) << 32;
+  std::vector<uint8_t> codes(4 * x.size() + 1);
+  for (int f = MPT_NUM_F32; f <= MPT_NUM_INT8; ++f)
+    for (uint64_t first : {0ull, 1ull, 501ull, 0x3fffffffdull})
+      for (size_t n : {size_t(0), size_t(1), size_t(3), size_t(511),
+                       size_t(513), x.size()}) {
+        std::fill(codes.begin(), codes.end(), 0xee);
+        ASSERT_EQ(mpt_num_encode_stochastic(f, x.data(), n, 3.0f, first, 1, 2,
+                                            seed, codes.data()),
+                  0);
+        auto format = static_cast<Format>(f);
+        size_t bytes = static_cast<size_t>(num::formatBytes(format));
+        for (size_t i = 0; i < n; ++i) {
+          uint64_t element = first + i;
+          uint32_t word =
+              num::draw(static_cast<uint32_t>(element),
+                        static_cast<uint32_t>(element >> 32), stream);
+          float scaled = x[i] * 3.0f;
+          uint32_t code = num::encodeStochastic(format, scaled, word);
+          if (f == MPT_NUM_F32 && std::isnan(scaled))
+            continue;
+          ASSERT_EQ(0, std::memcmp(&code, &codes[i * bytes], bytes))
+              << f << " " << first << " " << n << " " << i;
+        }
+        EXPECT_EQ(codes[n * bytes], 0xee) << "nothing beyond is written";
+      }
 }
 
 } // namespace

@@ -15,6 +15,7 @@
 #include "mpt/Numerics/Math.h"
 #include "mpt/Numerics/Philox.h"
 #include "mpt/Numerics/Reduce.h"
+#include "mpt/Numerics/Scales.h"
 
 #include "gtest/gtest.h"
 
@@ -140,6 +141,22 @@ TEST(Vocabulary, Formats) {
       expectSame(num::decode(format, code), num::decode(format, TU{code}),
                  static_cast<float>(code));
   }
+}
+
+TEST(Vocabulary, Scales) {
+  forInputs([](float x) {
+    expectSame(num::scaleOr(x, 448.0f, 3.0f),
+               num::scaleOr(TF{x}, 448.0f, TF{3.0f}), x);
+    expectSame(num::delayedScale(x, 127.0f, 3.0f),
+               num::delayedScale(TF{x}, 127.0f, TF{3.0f}), x);
+    expectSame(num::offeredAmax(x, 3.0f), num::offeredAmax(TF{x}, TF{3.0f}), x);
+    EXPECT_EQ(num::skippedAmax(x), num::skippedAmax(TF{x}).v);
+    uint32_t code = num::mxSharedCode(x, 8u);
+    TU traced = num::mxSharedCode(TF{x}, 8u);
+    EXPECT_EQ(code, traced.v);
+    expectSame(num::mxScale(code), num::mxScale(traced), x);
+    expectSame(num::decodeE8M0(code), num::decodeE8M0(traced), x);
+  });
 }
 
 TEST(Vocabulary, RandomBits) {

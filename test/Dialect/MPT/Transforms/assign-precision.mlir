@@ -128,3 +128,36 @@ func.func @step(%q: tensor<16x16xf32> {mpt.name = "q"}, %v: tensor<16x16xf32> {m
       : (tensor<16x16xf32>, tensor<16x16xf32>) -> tensor<16x16xf32>
   return %3 : tensor<16x16xf32>
 }
+
+// -----
+
+#bf16 = #mpt.format<bf16>
+#e4m3 = #mpt.format<f8E4M3FN>
+#e5m2 = #mpt.format<f8E5M2>
+
+// Backward errors within their bounds do not help where the gradient's error would not average out: of the product
+// itself (wgrad), or of all products of its role (dgrad). Of a forward product neither is asked.
+// CHECK-LABEL: func.func @step
+// CHECK: mpt.matmul {{.*}} {{{.*}}mpt.name = "layer", {{.*}} : (tensor<32x64xf32, #mpt.format<f8E4M3FN,
+// CHECK: mpt.matmul {{.*}} {{{.*}}mpt.name = "layer/dgrad", {{.*}} : (tensor<32x16xf32, #mpt.format<bf16>>
+// CHECK: mpt.matmul {{.*}} {{{.*}}mpt.name = "layer/wgrad", {{.*}} : (tensor<32x64xf32, #mpt.format<bf16>>
+func.func @step(%x: tensor<32x64xf32> {mpt.name = "x", mpt.kind = #mpt.kind<input>},
+                %w: tensor<64x16xf32> {mpt.name = "layer.weight", mpt.kind = #mpt.kind<parameter>},
+                %dy: tensor<32x16xf32> {mpt.name = "dy", mpt.kind = #mpt.kind<input>})
+    -> (tensor<32x16xf32>, tensor<32x64xf32>, tensor<64x16xf32>) {
+  %0 = mpt.matmul %x, %w {mpt.name = "layer", role = #mpt.role<fprop>,
+      metrics = #mpt.metrics<m = 32, n = 16, k = 64, [
+        #mpt.candidate<#e4m3, #e4m3, {be_median = 5.0e-3 : f64, be_p99 = 2.0e-2 : f64, role_persistent = 1.0 : f64}>]>}
+      : (tensor<32x64xf32>, tensor<64x16xf32>) -> tensor<32x16xf32>
+  %1 = mpt.matmul %dy, %w {mpt.name = "layer/dgrad", role = #mpt.role<dgrad>, transpose_rhs,
+      metrics = #mpt.metrics<m = 32, n = 64, k = 16, [
+        #mpt.candidate<#e5m2, #e4m3, {be_median = 2.0e-2 : f64, be_p99 = 8.0e-2 : f64, role_persistent = 4.0e-2 : f64}>]>}
+      : (tensor<32x16xf32>, tensor<64x16xf32>) -> tensor<32x64xf32>
+  %2 = mpt.matmul %x, %dy {mpt.name = "layer/wgrad", role = #mpt.role<wgrad>, transpose_lhs,
+      metrics = #mpt.metrics<m = 64, n = 16, k = 32, [
+        #mpt.candidate<#e4m3, #e5m2, {be_median = 1.0e-2 : f64, be_p99 = 4.0e-2 : f64, persistent = 3.5e-2 : f64}>,
+        #mpt.candidate<#e4m3, #e4m3, {be_median = 1.0e-2 : f64, be_p99 = 4.0e-2 : f64, persistent = 2.0e-2 : f64,
+                                      role_persistent = 3.1e-2 : f64}>]>}
+      : (tensor<32x64xf32>, tensor<32x16xf32>) -> tensor<64x16xf32>
+  return %0, %1, %2 : tensor<32x16xf32>, tensor<32x64xf32>, tensor<64x16xf32>
+}
