@@ -16,6 +16,7 @@
 #include "Vectors.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <mutex>
 
@@ -49,32 +50,46 @@ struct Moments {
   }
 };
 
-/// Of finite elements, in eight lanes. (Declared first: clang takes a vector
-/// width on a redeclaration only.)
+/// Of finite elements, at least one, in eight lanes. (Declared first: clang
+/// takes a vector width on a redeclaration only.)
 void blockMoments(const float *x, size_t n, Moments &result);
 
 MPT_WIDE_CLONES void blockMoments(const float *x, size_t n, Moments &result) {
-  Doubles sum{};
-  size_t whole = n / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes)
-    sum += widenLanes(x + i);
-  double total = sumLanes(sum);
-  for (size_t i = whole; i < n; ++i)
-    total += double(x[i]);
-  double mean = total / double(n);
-  Doubles m2{}, m3{}, m4{}, center = mean - Doubles{};
-  for (size_t i = 0; i < whole; i += kLanes) {
-    Doubles d = widenLanes(x + i) - center, square = d * d;
-    m2 += square;
-    m3 += square * d;
-    m4 += square * square;
-  }
-  result = {double(n), mean, sumLanes(m2), sumLanes(m3), sumLanes(m4)};
-  for (size_t i = whole; i < n; ++i) {
-    double d = double(x[i]) - mean;
-    result.m2 += d * d;
-    result.m3 += d * d * d;
-    result.m4 += d * d * d * d;
+  size_t first = std::min<size_t>(n, 64), whole = n / kLanes * kLanes;
+  double center = 0, count = double(n);
+  for (size_t i = 0; i < first; ++i)
+    center += double(x[i]) / double(first);
+  // Powers about a point near the mean, moved there; where the point was far
+  // off, by more than four standard deviations, once more about the mean.
+  for (bool again = false;; again = true) {
+    Doubles sums[4] = {}, point = center - Doubles{};
+    for (size_t i = 0; i < whole; i += kLanes) {
+      Doubles d = widenLanes(x + i) - point, square = d * d;
+      sums[0] += d;
+      sums[1] += square;
+      sums[2] += square * d;
+      sums[3] += square * square;
+    }
+    double s[4];
+    for (int power = 0; power < 4; ++power)
+      s[power] = sumLanes(sums[power]);
+    for (size_t i = whole; i < n; ++i) {
+      double d = double(x[i]) - center;
+      s[0] += d;
+      s[1] += d * d;
+      s[2] += d * d * d;
+      s[3] += d * d * d * d;
+    }
+    double delta = s[0] / count, m2 = s[1] - count * delta * delta;
+    if (again || count * delta * delta <= 16 * m2) {
+      double m3 = s[2] - 3 * delta * s[1] + 2 * count * delta * delta * delta;
+      double m4 = s[3] - 4 * delta * s[2] + 6 * delta * delta * s[1] -
+                  3 * count * delta * delta * delta * delta;
+      result = {count, center + delta, std::max(m2, 0.0), m3,
+                std::max(m4, 0.0)};
+      return;
+    }
+    center += delta;
   }
 }
 
@@ -98,22 +113,32 @@ Moments finiteMoments(const float *x, size_t n, uint64_t nonfinite) {
 // Scan
 //===----------------------------------------------------------------------===//
 
+/// Histograms, for elements by turns: equal exponents in a row would wait for
+/// each other in one.
+constexpr size_t kTables = 4;
+
 /// Running statistics of one thread, on bits.
 struct Scan {
   uint64_t elements = 0, zeros = 0, nans = 0;
   uint32_t minNonzero = ~uint32_t(0); // less one; all ones: none
-  uint64_t exponents[2][256] = {};
+  uint64_t exponents[kTables][256] = {};
 
-  uint64_t nonfinite() const { return exponents[0][255] + exponents[1][255]; }
+  uint64_t withExponent(int e) const {
+    uint64_t count = 0;
+    for (const auto &table : exponents)
+      count += table[e];
+    return count;
+  }
+  uint64_t nonfinite() const { return withExponent(255); }
 
   void merge(const Scan &o) {
     elements += o.elements;
     zeros += o.zeros;
     nans += o.nans;
     minNonzero = std::min(minNonzero, o.minNonzero);
-    for (int h = 0; h < 2; ++h)
+    for (size_t t = 0; t < kTables; ++t)
       for (int e = 0; e < 256; ++e)
-        exponents[h][e] += o.exponents[h][e];
+        exponents[t][e] += o.exponents[t][e];
   }
 };
 
@@ -131,14 +156,20 @@ MPT_CLONES void scanBlock(const float *x, size_t n, Scan &scan) {
   scan.zeros += zeros;
   scan.nans += nans;
   scan.elements += n;
-  // Two tables: equal exponents in a row would wait for each other.
+  auto count = [&](size_t table, uint64_t bits) {
+    ++scan.exponents[table][(bits >> 23) & 0xffu];
+  };
   size_t i = 0;
-  for (; i + 2 <= n; i += 2) {
-    ++scan.exponents[0][(num::bits(x[i]) >> 23) & 0xffu];
-    ++scan.exponents[1][(num::bits(x[i + 1]) >> 23) & 0xffu];
+  for (; i + 4 <= n; i += 4) {
+    uint64_t two[2];
+    std::memcpy(two, x + i, sizeof two);
+    count(0, two[0]);
+    count(1, two[0] >> 32);
+    count(2, two[1]);
+    count(3, two[1] >> 32);
   }
-  if (i < n)
-    ++scan.exponents[0][(num::bits(x[i]) >> 23) & 0xffu];
+  for (; i < n; ++i)
+    count(0, num::bits(x[i]));
 }
 
 /// Raises the amax of each line and of each position in a line, finite
@@ -236,7 +267,7 @@ OperandStatistics scanOperand(const OperandView &view, rt::ThreadPool &pool) {
   result.zeros = total.zeros;
   result.nans = total.nans;
   for (int e = 0; e < 255; ++e)
-    result.exponents[e] = total.exponents[0][e] + total.exponents[1][e];
+    result.exponents[e] = total.withExponent(e);
   result.exponents[0] -= total.zeros;
   result.infinities = total.nonfinite() - total.nans;
   if (total.minNonzero < kInfinity - 1)

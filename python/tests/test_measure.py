@@ -160,6 +160,10 @@ def test_moments_are_sound_far_from_zero():
     found = measure_product(x, x.T, "f32*f32", rows=8, columns=8, threads=2)
     check_statistics(found["lhs"], x)
     assert found["lhs"] == measure_product(x, x.T, "f32*f32", rows=8, columns=8, threads=1)["lhs"]
+    head = x.copy()
+    head[0, :64] = 3e7  # nothing like the rest of its block
+    head[200, :70] = np.nan
+    check_statistics(measure_product(head, x.T, "f32*f32", rows=8, columns=8)["lhs"], head)
     constant = measure_product(np.full((9, 9), 0.1, np.float32), x[:9, :9], "f32*f32")["lhs"]
     assert constant["variance"] == 0 and np.isnan(constant["kurtosis"])
 
