@@ -171,7 +171,7 @@ PROBES = {
     "whole": FORMATS + OF_GRADIENTS,
 }
 # The same in the products of one layer: what is left of the error without the head.
-LAYER_PROBES = {"dgrad": ("i8*i8", "i8[per_vector]*i8[per_vector]"), "wgrad": ("i8*i8",)}
+LAYER_PROBES = {"dgrad": ("i8*i8", "i8[per_vector]*i8[per_vector]")}
 
 
 class RoleProbes(Probes):
