@@ -251,6 +251,21 @@ def test_loss_error_is_of_all_forward_products(profile):
     assert tolerance.loss_error(profile, Kind("E4M3/E5M2")) == [None] * 3
 
 
+def test_sums_over_products(tmp_path):
+    """Each wgrad product has persistent 2e-3 but the second at step 100, whose estimate is below 0."""
+    file = fake_metrics.metrics_file([0, 100])
+    file["columns"]["wgrad"] = [*file["columns"]["wgrad"], "persistent"]
+    wgrads = [entry for entry in file["products"] if entry["role"] == "wgrad"]
+    for entry in wgrads:
+        entry["points"] = [{**point, "values": [[*row, 2e-3] for row in point["values"]]} for point in entry["points"]]
+    wgrads[1]["points"][1]["values"] = [[*row[:-1], -1e-3] for row in wgrads[1]["points"][1]["values"]]
+    (tmp_path / "m.json").write_text(json.dumps(file))
+    metrics = tolerance.load_all([tmp_path / "m.json"])
+    assert tolerance.sums(metrics, "wgrad", Kind("INT8"), "persistent") == pytest.approx([4e-3, 2e-3])
+    assert tolerance.sums(metrics, "dgrad", Kind("INT8"), "persistent") == [None, None]
+    assert "| INT8 per tensor | - | - | - | - | 4.0e-3 | 2.0e-3 |" in tolerance.budget_table(metrics)
+
+
 def test_nearest_against_stochastic(profile):
     times = fake_metrics.TIMES
     nearest, stochastic = Kind("INT8"), Kind("INT8", "per tensor", True)

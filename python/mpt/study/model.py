@@ -246,6 +246,7 @@ def report(metrics: Metrics, out: Path, title: str) -> Path:
     lines += ["## Backward error over its bound", TABLE_NOTE, tolerance.products_table(metrics, shown)]
     lines += [f"![{name}]({name}.png)" for name in ("heat", "distributions", "exponents")]
     lines += ["## Error of the loss, as a share of it", tolerance.loss_table(metrics)]
+    lines += ["## Sums over the backward products", tolerance.budget_table(metrics)]
     if any(probe.layer is None for probe in metrics.probes):
         plots.plot_probes(metrics, out / "persistent.png", f"{title}: persistent error of the gradient")
         lines += ["## The step's whole gradient", "![persistent](persistent.png)", tolerance.probes_table(metrics)]

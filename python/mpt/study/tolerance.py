@@ -192,21 +192,32 @@ def shares(metrics: Metrics, role: str, kind: Kind) -> list[tuple[int, int]]:
     return counts
 
 
+def sums(metrics: Metrics, role: str, kind: Kind, name: str) -> list[float | None]:
+    """For each point: a metric's mean, summed over the role's products in a kind; None if it was not measured.
+
+    Estimates of `persistent` below 0 are noise, and count as 0.
+    """
+    found: list[float | None] = []
+    for index in range(len(metrics.points)):
+        values = [
+            max(entry[name].mean, 0.0)
+            for product in metrics.select(role=role)
+            for other, entry in entries(product, product.points[index])
+            if other == kind and entry[name].mean is not None
+        ]
+        found.append(sum(values) if values else None)
+    return found
+
+
 def loss_error(metrics: Metrics, kind: Kind) -> list[float | None]:
     """For each point: what a kind in all forward products adds to the loss, as a share of it.
 
     The square root of the sum of loss_mse (docs/metrics.md) over the mean loss; None if it was not measured.
     """
-    found = []
-    for index, point in enumerate(metrics.points):
-        values = [
-            entry["loss_mse"].mean
-            for product in metrics.select(role="fprop")
-            for other, entry in entries(product, product.points[index])
-            if other == kind and entry["loss_mse"].mean is not None
-        ]
-        found.append(math.sqrt(sum(values)) / point.loss.mean if values and point.loss.mean else None)
-    return found
+    return [
+        math.sqrt(value) / point.loss.mean if value is not None and point.loss.mean else None
+        for point, value in zip(metrics.points, sums(metrics, "fprop", kind, "loss_mse"))
+    ]
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -265,6 +276,18 @@ def loss_table(metrics: Metrics) -> str:
         if any(value is not None for value in values):
             rows.append([str(kind), *map(number, values)])
     return markdown_table(["formats of lhs and rhs", *(f"step {step}" for step in metrics.at_steps)], rows)
+
+
+def budget_table(metrics: Metrics) -> str:
+    """What the budget policy adds up, for each kind in all products of a role: a column for each sum and step."""
+    wanted = [("dgrad", "noise_ratio"), ("wgrad", "noise_ratio"), ("wgrad", "persistent")]
+    rows = []
+    for kind in kinds(metrics):
+        values = [value for role, name in wanted for value in sums(metrics, role, kind, name)]
+        if any(value is not None for value in values):
+            rows.append([str(kind), *map(number, values)])
+    heads = [f"Σ {name}, {role}, step {step}" for role, name in wanted for step in metrics.at_steps]
+    return markdown_table(["formats", *heads], rows)
 
 
 def ranked_errors(metrics: Metrics, role: str, first: Kind, second: Kind) -> list[tuple[int, int, float]]:
