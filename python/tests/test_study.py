@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fake_metrics
@@ -248,7 +249,11 @@ def test_shares_of_products_within_the_bound(profile):
 def test_loss_error_is_of_all_forward_products(profile):
     """Two products of loss_mse 1e-4 each, and a loss of 5."""
     assert tolerance.loss_error(profile, Kind("INT8")) == [pytest.approx(math.sqrt(2e-4) / 5)] * 3
+    assert tolerance.loss_error(profile, Kind("INT8"), linear=True) == tolerance.loss_error(profile, Kind("INT8"))
     assert tolerance.loss_error(profile, Kind("E4M3/E5M2")) == [None] * 3
+    without = [product for product in profile.products if product.name != "encoder.layer.1.output.dense/wgrad"]
+    one = tolerance.loss_error(replace(profile, products=without), Kind("INT8"), linear=True)
+    assert one == [pytest.approx(math.sqrt(1e-4) / 5)] * 3
 
 
 def test_sums_over_products(tmp_path):
@@ -273,7 +278,7 @@ def test_nearest_against_stochastic(profile):
     assert tolerance.ranked_errors(profile, "dgrad", nearest, stochastic)[0] == (2, 2, pytest.approx(expected))
     # Persistent 0.5, at least 0.25; of stochastic at most 1e-6.
     assert tolerance.rounding_table(profile).splitlines()[2] == (
-        "| dgrad | 0 | 2/2 | 0.75 | 0.5 (0.25 to 1) | -1.0e-6 (-1.0e-6 to 1.0e-6) | 2.5e5 |"
+        "| dgrad | INT8 | 0 | 2/2 | 0.75 | 0.5 (0.25 to 1) | -1.0e-6 (-1.0e-6 to 1.0e-6) | 2.5e5 |"
     )
 
 
@@ -285,6 +290,7 @@ def test_nearest_against_stochastic(profile):
         ("i8[per_vector]*i8[per_vector]", "INT8, per vector"),
         ("f8E4M3FN*f8E5M2[fixed=1]", "E4M3/E5M2, gradient unscaled"),
         ("f32*i8", "INT8 gradient alone"),
+        ("f32*i8[stochastic]", "INT8 gradient alone, stochastic"),
         ("i8*f32", "INT8, gradient in F32"),
     ],
 )

@@ -156,20 +156,29 @@ CANDIDATES = (
     "i8*i8[stochastic]",
     "i8[per_vector]*i8[per_vector,stochastic]",
     "f32*i8",
+    "f32*i8[per_vector]",
     "i8*f32",
+    "i8[per_vector]*f32",
 )
 
 # What the gradient of the whole step is computed with, one at a time, in all products of a group. Forward
 # products hold both operands in the first format.
-FORMATS = ("i8*i8", "i8[per_vector]*i8[per_vector]", "f8E4M3FN*f8E4M3FN", "f8E5M2*f8E5M2")
-OF_GRADIENTS = ("i8*i8[stochastic]", "f8E4M3FN*f8E5M2", "f8E4M3FN*f8E5M2[fixed=1]", "f8E4M3FN*f8E4M3FN[fixed=1]")
-ONE_SIDE = ("f32*i8", "f32*i8[per_vector]", "i8*f32")
+FORMATS = ("i8*i8", "i8[per_vector]*i8[per_vector]", "f8E4M3FN*f8E4M3FN")
+OF_GRADIENTS = (
+    "i8*i8[stochastic]",
+    "i8[per_vector]*i8[per_vector,stochastic]",
+    "f8E4M3FN*f8E5M2",
+    "f8E4M3FN*f8E5M2[fixed=1]",
+    "f8E4M3FN*f8E4M3FN[fixed=1]",
+)
+ONE_SIDE = ("f32*i8", "f32*i8[stochastic]", "f32*i8[per_vector]", "i8*f32")
 PROBES = {
-    "fprop": FORMATS,
+    "fprop": (*FORMATS, "f8E5M2*f8E5M2"),
     "dgrad": FORMATS + OF_GRADIENTS + ONE_SIDE,
     "wgrad": FORMATS + OF_GRADIENTS + ONE_SIDE,
-    "whole": FORMATS + OF_GRADIENTS,
+    "whole": (*FORMATS, "f8E5M2*f8E5M2", *OF_GRADIENTS),
 }
+
 # The same in the products of one layer: what is left of the error without the head.
 LAYER_PROBES = {"dgrad": ("i8*i8", "i8[per_vector]*i8[per_vector]")}
 

@@ -215,10 +215,10 @@ def look_of(candidate: str) -> dict[str, str]:
     shade = colours.get(second.partition("[")[0], "#ff7f0e")
     if first == second and second.startswith("f8E5M2"):
         shade = "#9467bd"
-    marks = {"stochastic": "s", "per_vector": "^", "fixed": "X"}
+    marks = {"per_vector,stochastic": "D", "stochastic": "s", "per_vector": "^", "fixed": "X"}
     marker = next((mark for word, mark in marks.items() if word in second), "o")
     if first.startswith("f32"):
-        marker = "<" if "per_vector" in second else "v"
+        marker = {"^": "<", "s": "P"}.get(marker, "v")
     return {"color": shade, "marker": marker}
 
 

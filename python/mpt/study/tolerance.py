@@ -209,11 +209,16 @@ def sums(metrics: Metrics, role: str, kind: Kind, name: str) -> list[float | Non
     return found
 
 
-def loss_error(metrics: Metrics, kind: Kind) -> list[float | None]:
-    """For each point: what a kind in all forward products adds to the loss, as a share of it.
+def loss_error(metrics: Metrics, kind: Kind, linear: bool = False) -> list[float | None]:
+    """For each point: what a kind in the forward products adds to the loss, as a share of it.
 
     The square root of the sum of loss_mse (docs/metrics.md) over the mean loss; None if it was not measured.
+    linear: of the products with a weight alone, so without attention's.
     """
+    if linear:
+        names = {product.name for product in metrics.products}
+        own = [product for product in metrics.products if f"{product.name}/wgrad" in names]
+        metrics = replace(metrics, products=own)
     return [
         math.sqrt(value) / point.loss.mean if value is not None and point.loss.mean else None
         for point, value in zip(metrics.points, sums(metrics, "fprop", kind, "loss_mse"))
@@ -269,13 +274,14 @@ def shares_table(metrics: Metrics, wanted: Sequence[Kind]) -> str:
 
 
 def loss_table(metrics: Metrics) -> str:
-    """What each kind in the forward products adds to the loss, as a share of it: a column a step."""
+    """What each kind in the forward products adds to the loss, as a share of it, and in those with a weight alone."""
     rows = []
     for kind in kinds(metrics):
-        values = loss_error(metrics, kind)
+        values = loss_error(metrics, kind) + loss_error(metrics, kind, linear=True)
         if any(value is not None for value in values):
             rows.append([str(kind), *map(number, values)])
-    return markdown_table(["formats of lhs and rhs", *(f"step {step}" for step in metrics.at_steps)], rows)
+    heads = [f"{which}, step {step}" for which in ("all", "with a weight") for step in metrics.at_steps]
+    return markdown_table(["formats of lhs and rhs", *heads], rows)
 
 
 def budget_table(metrics: Metrics) -> str:
@@ -304,23 +310,30 @@ def ranked_errors(metrics: Metrics, role: str, first: Kind, second: Kind) -> lis
     return found
 
 
+# Pairs of candidates that differ in how the gradient is rounded, with the kinds whose backward errors go with them.
+ROUNDINGS = (
+    ("i8*i8", "i8*i8[stochastic]", Kind("INT8"), Kind("INT8", "per tensor", True)),
+    ("f32*i8", "f32*i8[stochastic]", None, None),
+)
+
+
 def rounding_table(metrics: Metrics) -> str:
     """INT8 per tensor, nearest against stochastic on gradients: backward and persistent error, by role and step."""
-    nearest, stochastic = Kind("INT8"), Kind("INT8", "per tensor", True)
     probes = {(probe.role, probe.candidate): probe for probe in metrics.probes if probe.layer is None}
     rows = []
     for role in ROLES[1:]:
-        pair = probes.get((role, "i8*i8")), probes.get((role, "i8*i8[stochastic]"))
-        if None in pair:
-            continue
-        for index, (lower, count, mean) in enumerate(ranked_errors(metrics, role, nearest, stochastic)):
-            errors = [probe.points[index].persistent for probe in pair]
-            upper = errors[1].high
-            least = errors[0].low / upper if errors[0].low is not None and upper and upper > 0 else None
-            shown = [f"{number(e.mean)} ({number(e.low)} to {number(e.high)})" for e in errors]
-            rows.append([role, str(metrics.at_steps[index]), f"{lower}/{count}", f"{mean:.2f}", *shown, number(least)])
-    heads = ["role", "step", "nearest has the lower BE", "BE, nearest/stochastic", "persistent, nearest"]
-    return markdown_table([*heads, "persistent, stochastic", "ratio, at least"], rows)
+        for first, second, *own in ROUNDINGS:
+            pair = probes.get((role, first)), probes.get((role, second))
+            for index, step in enumerate(metrics.at_steps if None not in pair else ()):
+                lower, count, mean = ranked_errors(metrics, role, *own)[index] if own[0] else (0, 0, math.nan)
+                errors = [probe.points[index].persistent for probe in pair]
+                low, high = errors[0].low, errors[1].high
+                least = number(low / high) if low is not None and high is not None and high > 0 else "-"
+                shown = [f"{number(e.mean)} ({number(e.low)} to {number(e.high)})" for e in errors]
+                backward = [f"{lower}/{count}", f"{mean:.2f}"] if count else ["", ""]
+                rows.append([role, probe_label(first), str(step), *backward, *shown, least])
+    heads = ["role", "formats", "step", "nearest has the lower BE", "BE, nearest/stochastic"]
+    return markdown_table([*heads, "persistent, nearest", "persistent, stochastic", "ratio, at least"], rows, left=2)
 
 
 def probe_label(candidate: str) -> str:
@@ -333,6 +346,7 @@ def probe_label(candidate: str) -> str:
     words += ["gradient unscaled"] if "fixed=" in second else []
     if sides[0] == "F32":
         head = f"{sides[1]} gradient alone"
+        words = [word.partition(" gradient")[0] for word in words]
     elif sides[1] == "F32":
         head = f"{sides[0]}, gradient in F32"
     else:
