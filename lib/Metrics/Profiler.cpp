@@ -22,8 +22,8 @@ namespace mpt::metrics {
 
 namespace {
 
-/// Floats that all gradients' sketches of a point may take, and the sizes of
-/// one: of a gradient, and of a product's error.
+/// Floats that all gradients' sketches of a point may take together. Most and
+/// least coordinates of one; most of a product's errors in all batches.
 constexpr size_t kGradientFloats = size_t(1) << 24;
 constexpr size_t kMostCoordinates = size_t(1) << 15, kLeastCoordinates = 512;
 
@@ -151,8 +151,8 @@ void Profiler::chooseSketches() {
                    (data.probes.size() + 1) * options.batches;
   gradientSketch = std::clamp(kGradientFloats / std::max<size_t>(vectors, 1),
                               kLeastCoordinates, kMostCoordinates);
-  errorSketch = std::clamp(2 * kMostCoordinates / options.batches,
-                           kLeastCoordinates, 2 * kMostCoordinates);
+  errorSketch = std::clamp(kMostCoordinates / options.batches,
+                           kLeastCoordinates, kMostCoordinates);
 }
 
 void Profiler::beginPoint(int64_t step) {

@@ -241,10 +241,10 @@ Tensor Parser::parseArgument(const JsonCursor &json) {
 
 void Parser::parseInit(const JsonCursor &json, Tensor &tensor) {
   if (json.isNumber()) {
-    if (!tensor.shape.empty() ||
-        (tensor.dtype != MPT_F32 && tensor.dtype != MPT_I64))
-      json.expected("'file' or 'zero' (a number initialises only a scalar f32 "
-                    "or i64)");
+    bool scalar = tensor.dtype == MPT_I64 && tensor.shape.empty();
+    if (tensor.dtype != MPT_F32 && !scalar)
+      json.expected("'file' or 'zero' (a number initialises only f32 or a "
+                    "scalar i64)");
     tensor.init = Init::Number;
     tensor.initNumber = json.number();
     if (tensor.dtype == MPT_I64)

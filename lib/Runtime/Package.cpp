@@ -152,7 +152,8 @@ void Package::initialize(const Tensor &tensor, size_t index) {
   // Memory starts as zeros.
   if (tensor.init == Init::Number && tensor.dtype == MPT_F32) {
     auto value = static_cast<float>(tensor.initNumber);
-    std::memcpy(data(tensor), &value, sizeof value);
+    std::fill_n(reinterpret_cast<float *>(data(tensor)), tensor.bytes / 4,
+                value);
   } else if (tensor.init == Init::Number) {
     auto value = static_cast<int64_t>(tensor.initNumber);
     std::memcpy(data(tensor), &value, sizeof value);

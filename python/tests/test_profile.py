@@ -34,12 +34,13 @@ DTYPES = {"bf16": ml_dtypes.bfloat16, "f8E4M3FN": ml_dtypes.float8_e4m3fn, "f8E5
 MAXIMUM = {"f8E4M3FN": 448.0, "f8E5M2": 57344.0, "i8": 127.0}
 
 
-def quantize(x, format, axis):
-    """The values that a format of a metrics file holds; `axis` is the contraction's."""
+def quantize(x, format, axis, amax=None):
+    """The values that a format of a metrics file holds; `axis` is the contraction's, `amax` another one to scale by."""
     if format.storage == "bf16":
         return x.astype(DTYPES["bf16"]).astype(np.float32)
     along = axis if format.granularity == "per_vector" else None
-    amax = np.abs(x).max(axis=along, keepdims=True).astype(np.float32)
+    if amax is None:
+        amax = np.abs(x).max(axis=along, keepdims=True).astype(np.float32)
     largest = np.float32(MAXIMUM[format.storage])
     scale = np.where(amax > 0, largest / np.where(amax > 0, amax, 1), 1).astype(np.float32)
     scaled = np.clip(x * scale, -largest, largest)
@@ -218,6 +219,26 @@ def check_candidates(product, point, operands, gradients):
                 assert entry["persistent"].low < value < entry["persistent"].high
             else:
                 assert entry["persistent"].low is None
+
+
+def test_delayed_scales_take_earlier_batches(package, data, tmp_path):
+    """The largest amax of the two batches before; the first batch has its own."""
+    text = "f8E4M3FN[delayed=2]*bf16"
+    plan = Plan(4, sampling=Sampling(**EXACT, candidates=text), probes=Probes("role", text))
+    profile(package, load_data(data, package), tmp_path / "m.json", plan)
+    found = metrics.load(tmp_path / "m.json")
+    entry = found.product("head").points[0].candidates[0]
+    assert entry.candidate.lhs.history == 2 and entry.label == "E4M3 x BF16 delayed 2 lhs"
+    parameters = package.parameters()
+    operands = [tiny_gradient(parameters, tiny.batch(b))[2]["head"] for b in range(4)]
+    amax = [np.abs(lhs).max() for lhs, _ in operands]
+    expected = []
+    for index, (lhs, rhs) in enumerate(operands):
+        scale_by = max(amax[max(index - 2, 0) : index] or amax[:1])
+        held = quantize(lhs, entry.candidate.lhs, -1, np.float32(scale_by))
+        error = product_f32(held, quantize(rhs, entry.candidate.rhs, -2)) - lhs.astype(np.float64) @ rhs
+        expected.append((error**2).sum() / ((lhs.astype(np.float64) @ rhs) ** 2).sum())
+    assert entry["rel_var"].mean == pytest.approx(np.mean(expected), rel=1e-6)
 
 
 def test_second_format_is_the_gradients(package, data, tmp_path):
@@ -405,6 +426,27 @@ def test_real_step_equals_captured_operands(store, tmp_path):
         expected = signal_to_noise([joined(batch, names) for batch in gradients])
         assert found.product(name).points[0].signal == pytest.approx(expected, rel=1e-6), name
     check_wgrad_probe(found, captured, gradients)
+
+
+@pytest.mark.slow
+def test_bert_large_stays_below_5_mb(store, tmp_path):
+    """A layer's part of the file, 24 times: three points, default candidates."""
+    from mpt import stages
+
+    stages.import_model(store.path("tinyA"), tmp_path / "graph.mlir")
+    first = {name[6:]: value for name, value in store.reference("tinyA").items() if name.startswith("batch.")}
+    rng = np.random.default_rng(6)
+    ids = [np.where(first["input_ids"] > 0, rng.integers(1, 30, first["input_ids"].shape), 0) for _ in range(4)]
+    batches = Data({name: np.stack([value] * 4) for name, value in first.items()} | {"input_ids": np.stack(ids)})
+    out = tmp_path / "metrics.json"
+    with opened(tmp_path / "graph.mlir", out, 2) as package:
+        profile(package, batches, out, Plan(4, (0, 1, 2), probes=Probes("layer", "i8*i8")))
+    lines = out.read_text().splitlines()
+    layer = sum(len(line) + 1 for line in lines if "layer.1." in line or '"layer":1' in line)
+    rest = sum(len(line) + 1 for line in lines if "layer." not in line and '"layer":' not in line)
+    assert layer > 100_000 and 24 * layer + rest < 5_000_000
+    found = metrics.load(out)
+    assert {probe.layer for probe in found.probes} == {None, 0, 1} and len(found.probes) == 4 + 6
 
 
 def check_wgrad_probe(found, captured, gradients):
@@ -660,7 +702,8 @@ def test_a_graph_is_built_and_cleared_away(store, tmp_path):
 def test_interrupt_keeps_the_batches_that_are_done(built, data, tmp_path):
     out = tmp_path / "metrics.json"
     command = [sys.executable, "-m", "mpt", "profile", str(built), "--data", str(data), "-o", str(out)]
-    command += ["--batches", "100000", "--lr", "0", "--probe-candidates", "i8*i8"]
+    points = ",".join(map(str, range(5000)))
+    command += ["--batches", "50", "--at-steps", points, "--lr", "0", "--probe-candidates", "i8*i8"]
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
     # A job in the background, such as one of CI, may have inherited that SIGINT is ignored.
     process = subprocess.Popen(
@@ -679,6 +722,7 @@ def test_interrupt_keeps_the_batches_that_are_done(built, data, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors
     found = metrics.load(out)
-    assert not found.complete and found.batches >= 1
-    assert found.products[0].points[0].batches == found.batches
-    assert found.probes[0].points[0].persistent.mean is not None
+    assert not found.complete and 1 <= found.points[-1].batches <= found.batches <= 50
+    for part in (*found.products, *found.tensors, *found.probes):
+        assert len(part.points) == len(found.points) < 5000
+    assert found.products[0].points[-1].candidates[0]["be_median"].mean > 0

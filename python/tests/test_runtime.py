@@ -441,7 +441,11 @@ BAD_MANIFESTS = {
     "shape beyond buffer": (set_in("arguments", 0, "shape", [24, 41]), "needs 3936 bytes, .* 3840"),
     "rank": (set_in("arguments", 0, "shape", [1] * 9), "a rank of at most 8"),
     "init": (set_in("arguments", 0, "init", "ones"), "'file', 'zero' or a number"),
-    "init number": (set_in("arguments", 0, "init", 1), "only a scalar"),
+    "init number": (
+        set_in("arguments", 6, {"name": "ids", "kind": "optimizer_state", "dtype": "i64",
+                                "shape": [6], "buffer": 6, "init": 1}),
+        "only f32 or a scalar i64",
+    ),
     "empty range": (set_in("arguments", 6, "range", [4, 4]), "not empty"),
     "range of floats": (set_in("arguments", 5, "range", [0, 4]), "i32 or i64"),
     "buffer index": (set_in("arguments", 0, "buffer", 99), "a buffer index below"),
@@ -522,6 +526,15 @@ def test_missing_kernels(built, tmp_path):
     (tmp_path / "p" / "kernels.so").unlink()
     with pytest.raises(Error, match="cannot open .*kernels.so"):
         Package(tmp_path / "p")
+
+
+def test_a_number_fills_the_whole_state(built, tmp_path):
+    shutil.copytree(built, tmp_path / "p")
+    manifest = json.loads((tmp_path / "p" / "manifest.json").read_text())
+    manifest["arguments"][2]["init"] = 0.25
+    (tmp_path / "p" / "manifest.json").write_text(json.dumps(manifest))
+    with Package(tmp_path / "p") as package:
+        assert (package.read("head.weight/m") == 0.25).all()
 
 
 def test_init_of_another_shape(built, tmp_path):

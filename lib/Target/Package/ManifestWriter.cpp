@@ -63,8 +63,19 @@ void ManifestWriter::batch(const int64_t (&values)[2]) {
   });
 }
 
-/// Moments and corrections start at zero, parameters in a file; what the caller
-/// binds has no initial value.
+/// A number for f32 (`mpt.init`, else 1: no scaling), zero for counters.
+void ManifestWriter::scaleStateInit(const StepPlan::Argument &argument) {
+  if (!argument.type.getElementType().isF32())
+    return json.attribute("init", "zero");
+  unsigned index = &argument - plan.arguments.data();
+  auto init =
+      func::FuncOp(plan.step).getArgAttrOfType<FloatAttr>(index, kInitAttr);
+  json.attribute("init", init ? init.getValueAsDouble() : 1.0);
+}
+
+/// Moments and corrections start at zero, as does what the step derives before
+/// it reads it; parameters in a file; what the caller binds has no initial
+/// value.
 void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("name", argument.name);
   json.attribute("kind", stringifyKind(argument.kind));
@@ -72,8 +83,11 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("buffer", argument.buffer);
   if (argument.kind == Kind::Parameter)
     json.attribute("init", "file");
-  else if (argument.kind == Kind::OptimizerState)
+  else if (argument.kind == Kind::OptimizerState ||
+           argument.kind == Kind::Derived)
     json.attribute("init", "zero");
+  else if (argument.kind == Kind::ScaleState)
+    scaleStateInit(argument);
   if (argument.range)
     json.attributeArray("range", [&] {
       json.value(argument.range->first);

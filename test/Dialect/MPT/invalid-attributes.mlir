@@ -155,3 +155,8 @@ module attributes {mpt.graph_hash = "0123"} {}
 
 // expected-error @below {{'func.func' op results 0 and 1 both update argument 0}}
 func.func private @alias_twice(tensor<3xf32>) -> (tensor<3xf32> {mpt.alias = 0 : i64}, tensor<3xf32> {mpt.alias = 0 : i64})
+
+// -----
+
+// expected-error @below {{'func.func' op argument 0: 'mpt.init' must be a float, found 1 : i64}}
+func.func private @init(tensor<f32> {mpt.init = 1 : i64})

@@ -41,8 +41,11 @@ static const char text[] = R"({
      "rhs": {"buffer": 0, "offset": 0, "rows": 1, "columns": 3, "batch": [0, 0]},
      "result": {"buffer": 3, "offset": 4, "rows": 1, "columns": 2,
                 "batch": [9, 9]}},
-    {"op": "kernel", "symbol": "f", "args": [[3, 64], [0, 4]], "tasks": 7},
-    {"op": "fill", "bytes": 12, "result": [3, 52]}]
+    {"op": "kernel", "symbol": "f", "args": [[3, 64], [0, 4]], "written": 1,
+     "tasks": 7},
+    {"op": "fill", "bytes": 12, "result": [3, 52]}],
+  "gradients": [
+    {"parameter": "w", "buffer": 3, "offset": 4, "strides": [1, 2]}]
 })";
 
 TEST(Manifest, parses) {
@@ -59,7 +62,13 @@ TEST(Manifest, parses) {
   ASSERT_EQ(m.launches.size(), 3u);
   EXPECT_EQ(m.launches[0].product.columns, 2);
   EXPECT_EQ(m.launches[1].tasks, 7);
+  EXPECT_EQ(m.launches[0].written, -1);
+  EXPECT_EQ(m.launches[1].written, 1);
   EXPECT_EQ(m.launches[2].result.offset, 52);
+  ASSERT_EQ(m.gradients.size(), 1u);
+  EXPECT_EQ(m.gradients[0].parameter, 0u);
+  EXPECT_EQ(m.gradients[0].place.offset, 4);
+  EXPECT_EQ(m.gradients[0].strides, (std::vector<int64_t>{1, 2}));
 }
 
 TEST(Manifest, randomDamageIsRefusedOrHarmless) {

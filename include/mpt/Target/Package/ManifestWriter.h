@@ -44,6 +44,7 @@ struct ManifestWriter {
 
 private:
   void argument(const StepPlan::Argument &argument);
+  void scaleStateInit(const StepPlan::Argument &argument);
   void gradientsOfUpdates(const StepPlan::Launch &launch);
   void gradient(llvm::StringRef parameter, StepPlan::Access access,
                 const Layout &layout);

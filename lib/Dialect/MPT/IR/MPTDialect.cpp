@@ -82,6 +82,8 @@ LogicalResult MPTDialect::verifyRegionArgAttribute(Operation *op,
     return fail("a #mpt.kind");
   if (name == kIgnoreIndexAttr && !isa<IntegerAttr>(value))
     return fail("an integer");
+  if (name == kInitAttr && !isa<FloatAttr>(value))
+    return fail("a float");
   if (name == kRangeAttr) {
     auto range = dyn_cast<DenseI64ArrayAttr>(value);
     if (!range || range.size() != 2 || range[0] >= range[1])

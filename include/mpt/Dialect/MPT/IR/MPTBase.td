@@ -29,6 +29,7 @@ def MPT_Dialect : Dialect {
     argument or a result), `mpt.kind` (what a function argument is),
     `mpt.alias` (a result updates that argument in place), `mpt.range` (half
     open range that an integer input must stay in), `mpt.ignore_index`,
+    `mpt.init` (what every element of a scale state starts as, default 1),
     `mpt.graph_hash` (on the module: which forward graph this is, as 16 hex
     digits).
   }];

@@ -37,6 +37,7 @@ inline constexpr llvm::StringLiteral kKindAttr = "mpt.kind";
 inline constexpr llvm::StringLiteral kAliasAttr = "mpt.alias";
 inline constexpr llvm::StringLiteral kRangeAttr = "mpt.range";
 inline constexpr llvm::StringLiteral kIgnoreIndexAttr = "mpt.ignore_index";
+inline constexpr llvm::StringLiteral kInitAttr = "mpt.init";
 inline constexpr llvm::StringLiteral kGraphHashAttr = "mpt.graph_hash";
 
 /// The op's `mpt.name`, or its op name where it has none.
