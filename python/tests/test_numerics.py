@@ -155,6 +155,36 @@ def test_encode_is_onnxruntime_cast(numerics: Numerics, sweep: np.ndarray, forma
     assert_same_codes(format, numerics.encode(format, sweep), theirs, sweep)
 
 
+@pytest.mark.parametrize("format", FLOATS)
+def test_decode_is_onnxruntime_cast(numerics: Numerics, format: int) -> None:
+    import onnxruntime
+
+    codes = np.arange(65536 if format == BF16 else 256).astype(STORAGE[format])
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT)
+    inputs = [value("x", ONNX_TYPE[format], [codes.size])]
+    outputs = [value("y", onnx.TensorProto.FLOAT, [codes.size])]
+    graph = onnx.helper.make_graph([node], "cast", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    binding.bind_input("x", "cpu", 0, ONNX_TYPE[format], codes.shape, codes.ctypes.data)
+    theirs = np.empty(codes.shape, np.float32)
+    binding.bind_output("y", "cpu", 0, onnx.TensorProto.FLOAT, codes.shape, theirs.ctypes.data)
+    session.run_with_iobinding(binding)
+    np.testing.assert_array_equal(numerics.decode(format, codes), theirs)
+
+
+@pytest.mark.parametrize("format", FLOATS)
+def test_encode_is_torch_in_range(numerics: Numerics, sweep: np.ndarray, format: int) -> None:
+    import torch
+
+    dtype = {BF16: torch.bfloat16, E4M3: torch.float8_e4m3fn, E5M2: torch.float8_e5m2}[format]
+    x = sweep[np.isnan(sweep) | (np.abs(sweep) <= MAXIMUM.get(format, np.inf))]
+    theirs = torch.from_numpy(x).to(dtype).view(torch.int16 if format == BF16 else torch.uint8)
+    assert_same_codes(format, numerics.encode(format, x), theirs.numpy().view(STORAGE[format]), x)
+
+
 @pytest.mark.parametrize("format", FLOAT8S)
 def test_encode_is_onnx_reference_cast(numerics: Numerics, sweep: np.ndarray, format: int) -> None:
     from onnx.reference.ops.op_cast import cast_to
