@@ -185,6 +185,7 @@ def test_factors_are_the_policys():
     policy += "".join(path.read_text() for path in (ROOT / "include/mpt/Precision").glob("*.h"))
     for factor in {*tolerance.FACTORS.values()}:
         assert re.search(rf"= {factor}\b", policy), factor
+    assert f"kPersistent = {tolerance.PERSISTENT:.0e};".replace("e-0", "e-") in policy
 
 
 def test_profiles_of_several_points_are_one(profile):
