@@ -272,6 +272,19 @@ def test_sums_over_products(tmp_path):
     assert "| INT8 per tensor | - | - | - | - | 4.0e-3 | 2.0e-3 |" in tolerance.budget_table(metrics)
 
 
+def test_tails(tmp_path):
+    file = fake_metrics.metrics_file([0], layers=3)
+    for value, tensor in zip((3.0, 50.0, 7.0), (t for t in file["tensors"] if t["name"].endswith("/grad"))):
+        tensor["points"] = [tensor["points"][0] | {"kurtosis": value}]
+    (tmp_path / "m.json").write_text(json.dumps(file))
+    lines = tolerance.tails_table(tolerance.load_all([tmp_path / "m.json"])).splitlines()
+    assert lines[2:] == [
+        "| activations | 30 (30) |",
+        "| weights, keys, values | 30 (30) |",
+        "| gradients of results | 7 (50) |",
+    ]
+
+
 def test_nearest_against_stochastic(profile):
     times = fake_metrics.TIMES
     nearest, stochastic = Kind("INT8"), Kind("INT8", "per tensor", True)

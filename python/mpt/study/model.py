@@ -251,6 +251,7 @@ def report(metrics: Metrics, out: Path, title: str) -> Path:
     plots.plot_heat(metrics, heat, out / "heat.png", f"{title}: backward error over its bound")
     plots.plot_distributions(metrics, shown, out / "distributions.png", f"{title}: backward error of products")
     plots.plot_exponents(metrics, out / "exponents.png", f"{title}: operands that INT8 hurts most")
+    lines += ["## Kurtosis: median, and the largest", tolerance.tails_table(metrics)]
     lines += ["## Products within the bound", tolerance.shares_table(metrics, shown)]
     lines += ["## Backward error over its bound", TABLE_NOTE, tolerance.products_table(metrics, shown)]
     lines += [f"![{name}]({name}.png)" for name in ("heat", "distributions", "exponents")]

@@ -310,6 +310,23 @@ def ranked_errors(metrics: Metrics, role: str, first: Kind, second: Kind) -> lis
     return found
 
 
+def tails_table(metrics: Metrics) -> str:
+    """Kurtosis (3 for normal data) of activations, weights and gradients: median and largest, a column a step.
+
+    Left operands of forward products are activations; right ones weights, and attention's keys and values.
+    """
+    sides = {"lhs": "activations", "rhs": "weights, keys, values", "grad": "gradients of results"}
+    rows = []
+    for side, what in sides.items():
+        own = [tensor for tensor in metrics.tensors if tensor.name.endswith(f"/{side}")]
+        texts = []
+        for index in range(len(metrics.points)):
+            values = sorted(t.points[index].kurtosis for t in own if t.points[index].kurtosis is not None)
+            texts.append(f"{values[len(values) // 2]:.3g} ({values[-1]:.3g})" if values else "-")
+        rows.append([what, *texts])
+    return markdown_table(["tensors", *(f"step {step}" for step in metrics.at_steps)], rows)
+
+
 # Pairs of candidates that differ in how the gradient is rounded, with the kinds whose backward errors go with them.
 ROUNDINGS = (
     ("i8*i8", "i8*i8[stochastic]", Kind("INT8"), Kind("INT8", "per tensor", True)),
