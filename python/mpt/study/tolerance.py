@@ -257,8 +257,10 @@ def number(value: float | None, digits: int = 2) -> str:
     """A short number: "4.2e-3", "-" for None."""
     if value is None:
         return "-"
-    if value == 0 or 0.1 <= abs(value) < 1000:
+    if value == 0 or 0.1 <= abs(value) < 10**digits:
         return f"{value:.{digits}g}"
+    if 10**digits <= abs(value) < 1000:
+        return f"{value:.0f}"
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
 
@@ -322,7 +324,7 @@ def tails_table(metrics: Metrics) -> str:
         texts = []
         for index in range(len(metrics.points)):
             values = sorted(t.points[index].kurtosis for t in own if t.points[index].kurtosis is not None)
-            texts.append(f"{values[len(values) // 2]:.3g} ({values[-1]:.3g})" if values else "-")
+            texts.append(f"{number(values[len(values) // 2])} ({number(values[-1])})" if values else "-")
         rows.append([what, *texts])
     return markdown_table(["tensors", *(f"step {step}" for step in metrics.at_steps)], rows)
 
