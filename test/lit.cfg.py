@@ -34,7 +34,7 @@ if os.environ.get("MPT_ROUNDTRIP", "0") not in ("", "0"):
     config.available_features.add("roundtrip")
 
 # Whole words only: mpt-opt is not to be replaced inside mpt-opt-roundtrip or a path.
-for name in ("mpt-import", "mpt-build"):
+for name in ("mpt-import", "mpt-build", "mpt-solve"):
     if os.access(tool_path(name), os.X_OK):
         config.available_features.add(name)
     config.substitutions.append((rf"(?<![\w/-]){name}(?![\w./-])", tool_path(name)))

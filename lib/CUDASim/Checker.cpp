@@ -8,13 +8,15 @@
 // kernels are compiled. Each access of a kernel is checked:
 //
 //   * it lies in the buffers that the kernel was given, in an allocation, or in
-//   a
-//     shared array; host memory is out of bounds too;
+//     a shared array; host memory is out of bounds too;
 //   * what it reads was written before;
 //   * it is ordered with the last write and the last read of the same byte by
-//     another thread: by __syncthreads, by __syncwarp within a warp, or by the
-//     end of an earlier launch. Shuffles and votes order nothing (as in CUDA's
-//     memory model), and threads of two blocks are never ordered.
+//     another thread: by __syncthreads, by __syncwarp within a warp, by named
+//     barriers and mbarriers, or by the end of an earlier launch. Shuffles and
+//     votes order nothing (as in CUDA's memory model), and threads of two
+//     blocks are never ordered;
+//   * ordinary stores that a copy or wgmma reads lie in front of a
+//     fence.proxy.async of their thread.
 //
 // Not seen: memcpy and memset calls under g++, all but the last reader of a
 // byte, and order that kernels build from atomics and fences (reported as
@@ -95,11 +97,6 @@ struct Checker {
   std::vector<Finding> findings;
   std::set<std::pair<uintptr_t, int>> seen;
   size_t suppressed = 0;
-
-  // The block.
-  unsigned clock[1024], barrierTime = 0;
-  /// known[i][j]: clock of lane j of i's warp up to which i is behind it.
-  unsigned known[1024][32];
 };
 
 Checker state;
@@ -164,10 +161,7 @@ bool ordered(Stamp stamp, unsigned thread) {
     return true;
   if (stamp.block() != state.block)
     return false;
-  unsigned other = stamp.thread();
-  return other == thread || stamp.clock() < state.barrierTime ||
-         (other / 32 == thread / 32 &&
-          stamp.clock() <= state.known[thread][other % 32]);
+  return isBehind(thread, stamp.thread(), stamp.clock());
 }
 
 void findRace(Stamp other, bool otherWrote, uintptr_t address, Kind kind,
@@ -187,7 +181,7 @@ void findRace(Stamp other, bool otherWrote, uintptr_t address, Kind kind,
 void accessCells(Cell *cell, bool isShared, uintptr_t address, size_t bytes,
                  Kind kind, const Place &place) {
   unsigned thread = currentThread();
-  Stamp mine(state.block, thread, state.clock[thread], kind == Kind::Atomic);
+  Stamp mine(state.block, thread, threadClock(thread), kind == Kind::Atomic);
   for (size_t i = 0; i < bytes; ++i, ++cell) {
     Stamp writer = cell->writer, reader = cell->reader;
     // Shared memory forgets with each block.
@@ -257,7 +251,13 @@ void access(uintptr_t address, size_t bytes, Kind kind, const Place &place) {
       accessCells(deviceCell(address), false, address, bytes, kind, place);
   } else if (state.shared.contains(address)) {
     Range array = sharedArrayAt(address);
-    if (address + bytes <= array.end)
+    std::string collision =
+        async().ordinaryAccess
+            ? async().ordinaryAccess(address, bytes, kind != Kind::Read)
+            : "";
+    if (!collision.empty())
+      find(place, 5, verb(kind) + describeAddress(address) + ", " + collision);
+    else if (address + bytes <= array.end)
       accessCells(state.sharedCells + (address - state.shared.begin), true,
                   address, bytes, kind, place);
     else
@@ -314,31 +314,6 @@ std::string endLaunch() {
 void beginBlock() {
   ++state.block;
   state.blockIndices.push_back(blockIdx);
-  std::fill(std::begin(state.clock), std::end(state.clock), 1);
-  std::memset(state.known, 0, sizeof(state.known));
-  state.barrierTime = 1;
-}
-
-void blockBarrier(unsigned threads) {
-  unsigned latest = *std::max_element(state.clock, state.clock + threads) + 1;
-  std::fill_n(state.clock, threads, latest);
-  state.barrierTime = latest;
-}
-
-void warpBarrier(unsigned warp, unsigned mask) {
-  unsigned *clock = state.clock + warp * 32;
-  unsigned joined[32] = {};
-  for (unsigned lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1) {
-      for (unsigned j = 0; j < 32; ++j)
-        joined[j] = std::max(joined[j], state.known[warp * 32 + lane][j]);
-      joined[lane] = std::max(joined[lane], clock[lane]);
-    }
-  for (unsigned lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1) {
-      std::copy_n(joined, 32, state.known[warp * 32 + lane]);
-      ++clock[lane];
-    }
 }
 
 void written(uintptr_t address, size_t bytes) {
@@ -351,6 +326,47 @@ bool isWritten(uintptr_t address, size_t bytes) {
   const Cell *cell = deviceCell(address);
   return std::all_of(cell, cell + bytes,
                      [](const Cell &one) { return bool(one.writer); });
+}
+
+void asyncRead(uintptr_t address, size_t bytes,
+               unsigned (*fenced)(unsigned, unsigned), const char *file,
+               int line) {
+  Place place{nullptr, file, line};
+  unsigned thread = currentThread();
+  Cell *cell = state.sharedCells + (address - state.shared.begin);
+  for (size_t i = 0; i < bytes; ++i, ++cell) {
+    Stamp writer = cell->writer;
+    if (writer.block() != state.block) {
+      find(place, 2,
+           "reads " + describeAddress(address + i) +
+               ", which was never written");
+      return;
+    }
+    // Time 0: an earlier copy; Async.cpp knows whether it was waited for.
+    if (writer.clock() == 0)
+      continue;
+    unsigned fence = fenced(writer.thread(), writer.clock());
+    if (fence && isBehind(thread, writer.thread(), fence))
+      continue;
+    if (ordered(writer, thread))
+      find(place, 6,
+           "reads " + describeAddress(address + i) +
+               " through the async proxy, which " +
+               threadText(writer.thread()) +
+               " wrote with no fence.proxy.async behind it");
+    else
+      findRace(writer, true, address + i, Kind::Read, place);
+    return;
+  }
+}
+
+void asyncWrite(uintptr_t address, size_t bytes, const char *file, int line) {
+  Place place{nullptr, file, line};
+  Cell *cell = state.sharedCells + (address - state.shared.begin);
+  accessCells(cell, true, address, bytes, Kind::Write, place);
+  Cell landed;
+  landed.writer = Stamp(state.block, currentThread(), 0, false);
+  std::fill_n(cell, bytes, landed);
 }
 
 void atomicOf(uintptr_t address, size_t bytes, const char *file, int line) {
@@ -366,11 +382,11 @@ const bool installed = [] {
   hooks.beginLaunch = beginLaunch;
   hooks.endLaunch = endLaunch;
   hooks.beginBlock = beginBlock;
-  hooks.blockBarrier = blockBarrier;
-  hooks.warpBarrier = warpBarrier;
   hooks.atomicAccess = atomicOf;
   hooks.written = written;
   hooks.isWritten = isWritten;
+  hooks.asyncRead = asyncRead;
+  hooks.asyncWrite = asyncWrite;
   return true;
 }();
 

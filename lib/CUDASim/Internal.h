@@ -13,6 +13,7 @@
 #include "mpt/CUDASim/CudaSim.h"
 
 #include <functional>
+#include <vector>
 
 namespace mpt::sim {
 
@@ -108,6 +109,61 @@ bool threadRuns();
 /// Ends the running kernel with a fault, from a thread of it.
 [[noreturn]] void abandon(std::string message);
 
+/// Lets the running thread wait until wakeWaiters(key); it then looks again
+/// whether what it waits for has come. `what` names the instruction.
+void waitFor(const void *key, const char *what, const char *file, int line);
+void wakeWaiters(const void *key);
+
+//===----------------------------------------------------------------------===//
+// Clocks (Clocks.cpp): which threads of a block are behind what others did
+//===----------------------------------------------------------------------===//
+
+/// What is known of every thread's clock and of every mbarrier's phases.
+using Knowledge = std::vector<unsigned>;
+constexpr unsigned maxBarriers = 64;
+
+void beginClocks(unsigned threads);
+/// Keeps full rows from here on: for blocks in which any threads may meet.
+void widenClocks();
+/// The running clock of a thread: what it does now bears this time.
+unsigned threadClock(unsigned thread);
+/// Advances the clock of a thread and returns it.
+unsigned tickClock(unsigned thread);
+/// True if `thread` is behind what `other` did at time `clock`.
+bool isBehind(unsigned thread, unsigned other, unsigned clock);
+/// All threads of the block, or the lanes of `mask`, have met.
+void joinBlock();
+void joinWarp(unsigned warp, unsigned mask);
+/// Adds what `thread` knows to `to` (an arrival), or the reverse (a wait).
+void release(unsigned thread, Knowledge &to);
+void acquire(unsigned thread, const Knowledge &from);
+/// How many phases of an mbarrier `thread` knows to be over.
+unsigned phasesKnown(unsigned thread, unsigned barrier);
+/// Notes in `to` that `phases` phases of an mbarrier are over.
+void notePhases(Knowledge &to, unsigned barrier, unsigned phases);
+
+//===----------------------------------------------------------------------===//
+// Asynchronous work (Async.cpp, linked in only with kernels that have it)
+//===----------------------------------------------------------------------===//
+
+/// What copies, mbarriers and wgmma want to know, and say. All may be null.
+struct AsyncHooks {
+  void (*beginBlock)() = nullptr;
+  /// Returns what was left undone, empty if nothing.
+  std::string (*endBlock)() = nullptr;
+  std::string (*threadExit)(unsigned thread) = nullptr;
+  /// Called between threads; `idle`: none can run. Returns whether anything
+  /// was completed.
+  bool (*step)(bool idle) = nullptr;
+  /// State of what threads wait for with `key`.
+  std::string (*describe)(const void *key) = nullptr;
+  /// Why an ordinary access of the running thread to shared memory collides
+  /// with asynchronous work, empty if it does not.
+  std::string (*ordinaryAccess)(uintptr_t address, size_t bytes,
+                                bool write) = nullptr;
+};
+AsyncHooks &async();
+
 //===----------------------------------------------------------------------===//
 // Checker (Checker.cpp, linked in only where instrumented code asks for it)
 //===----------------------------------------------------------------------===//
@@ -118,16 +174,20 @@ struct CheckerHooks {
   /// Returns what was found, empty if nothing.
   std::string (*endLaunch)() = nullptr;
   void (*beginBlock)() = nullptr;
-  /// All threads of the block met at __syncthreads.
-  void (*blockBarrier)(unsigned threads) = nullptr;
-  /// The lanes of `mask` of warp `warp` met at __syncwarp.
-  void (*warpBarrier)(unsigned warp, unsigned mask) = nullptr;
   void (*atomicAccess)(uintptr_t address, size_t bytes, const char *file,
                        int line) = nullptr;
   /// Host or product wrote device memory.
   void (*written)(uintptr_t address, size_t bytes) = nullptr;
   /// True if all bytes were written.
   bool (*isWritten)(uintptr_t address, size_t bytes) = nullptr;
+  /// The running thread starts work that reads or writes shared memory through
+  /// the async proxy. `fenced(t, clock)` is the time of the first
+  /// fence.proxy.async of thread t behind `clock`, 0 if there is none.
+  void (*asyncRead)(uintptr_t address, size_t bytes,
+                    unsigned (*fenced)(unsigned thread, unsigned clock),
+                    const char *file, int line) = nullptr;
+  void (*asyncWrite)(uintptr_t address, size_t bytes, const char *file,
+                     int line) = nullptr;
 };
 CheckerHooks &checker();
 

@@ -36,11 +36,15 @@ namespace {
 constexpr unsigned maxThreads = 1024;
 constexpr size_t stackBytes = 128 * 1024, guardBytes = 4096;
 
-enum class State : uint8_t { Ready, AtBarrier, AtWarp, Exited };
+enum class State : uint8_t { Ready, AtBarrier, AtWarp, AtEvent, Exited };
 
-const char *const warpOpNames[] = {"__syncwarp",      "__shfl_sync",
-                                   "__shfl_up_sync",  "__shfl_down_sync",
-                                   "__shfl_xor_sync", "__ballot_sync"};
+const char *const warpOpNames[] = {"__syncwarp",
+                                   "__shfl_sync",
+                                   "__shfl_up_sync",
+                                   "__shfl_down_sync",
+                                   "__shfl_xor_sync",
+                                   "__ballot_sync",
+                                   "an aligned instruction"};
 
 /// A place in the source at which a thread waits.
 struct Site {
@@ -65,6 +69,9 @@ struct Thread {
   unsigned mask, operand;
   int width;
   uint64_t value;
+  // What waitFor() was given.
+  const void *key;
+  const char *what;
 };
 
 struct Warp {
@@ -133,6 +140,11 @@ void yieldThread() {
 void threadMain(context::transfer_t from) {
   block.main = from.fctx;
   block.launch->call->run();
+  if (async().threadExit) {
+    std::string left = async().threadExit(block.current);
+    if (!left.empty())
+      abandon(threadText(block.current) + " returns from the kernel " + left);
+  }
   Thread &thread = block.threads[block.current];
   thread.state = State::Exited;
   warpOf(block.current).ready &= ~(1u << laneOf(block.current));
@@ -168,6 +180,9 @@ void wake(unsigned index) {
 //===----------------------------------------------------------------------===//
 
 std::string waitText(const Thread &thread) {
+  if (thread.state == State::AtEvent)
+    return std::string(thread.what) + " at " + thread.site.text() +
+           (async().describe ? async().describe(thread.key) : "");
   std::string what = thread.state == State::AtBarrier
                          ? "__syncthreads"
                          : warpOpNames[static_cast<int>(thread.op)];
@@ -246,8 +261,9 @@ void finishCollective(unsigned warp, unsigned mask) {
                         ? ballot
                         : lanes[source < 0 ? lane : source].value;
   }
-  if (lanes[laneOf(block.current)].op == WarpOp::Sync && checker().warpBarrier)
-    checker().warpBarrier(warp, mask);
+  WarpOp op = lanes[laneOf(block.current)].op;
+  if (op == WarpOp::Sync || op == WarpOp::Aligned)
+    joinWarp(warp, mask);
   for (unsigned lane = 0; lane < 32; ++lane)
     if (mask >> lane & 1) {
       lanes[lane].value = results[lane];
@@ -325,6 +341,9 @@ void beginBlock(unsigned index) {
     wake(i);
   }
   beginSharedBlock();
+  beginClocks(block.count);
+  if (async().beginBlock)
+    async().beginBlock();
   if (checker().beginBlock)
     checker().beginBlock();
 }
@@ -334,13 +353,18 @@ bool runBlock(unsigned index) {
   beginBlock(index);
   unsigned warp = 0;
   while (block.fault.empty()) {
+    if (async().step)
+      async().step(false);
     int next = pickThread(warp);
-    if (next < 0)
+    if (next >= 0)
+      resume(static_cast<unsigned>(next));
+    else if (!async().step || !async().step(true))
       break;
-    resume(static_cast<unsigned>(next));
   }
   if (block.fault.empty() && block.exited != block.count)
     block.fault = describeDeadlock();
+  if (block.fault.empty() && async().endBlock)
+    block.fault = async().endBlock();
   if (block.fault.empty())
     block.fault = endSharedBlock();
   return block.fault.empty();
@@ -470,6 +494,11 @@ CheckerHooks &mpt::sim::checker() {
   return hooks;
 }
 
+AsyncHooks &mpt::sim::async() {
+  static AsyncHooks hooks;
+  return hooks;
+}
+
 unsigned mpt::sim::currentThread() { return block.current; }
 
 Range mpt::sim::stackRange() { return block.stacks; }
@@ -537,9 +566,23 @@ void mpt::sim::blockBarrier(const char *file, int line) {
   for (unsigned i = 0; i < block.count; ++i)
     wake(i);
   block.atBarrier = 0;
-  if (checker().blockBarrier)
-    checker().blockBarrier(block.count);
+  joinBlock();
   yieldThread();
+}
+
+void mpt::sim::waitFor(const void *key, const char *what, const char *file,
+                       int line) {
+  Thread &thread = block.threads[block.current];
+  thread.key = key;
+  thread.what = what;
+  wait(State::AtEvent, file, line);
+  yieldThread();
+}
+
+void mpt::sim::wakeWaiters(const void *key) {
+  for (unsigned i = 0; i < block.count; ++i)
+    if (block.threads[i].state == State::AtEvent && block.threads[i].key == key)
+      wake(i);
 }
 
 uint64_t mpt::sim::warpCollective(WarpOp op, unsigned mask, uint64_t value,

@@ -55,7 +55,9 @@ MPT_WIDE_CLONES void sumErrors(const double *__restrict products,
     noise += e * e;
     other += z * z;
     inner += y * z;
-    Doubles error = (e < zero ? -e : e) * inverse;
+    // Not -e: the magnitude of -0 must be 0, since negative errors do not
+    // count.
+    Doubles error = (e > zero ? e : zero - e) * inverse;
     // NaN has no order; it is as bad as can be.
     error = error == error ? error : infinite;
     largest = error > largest ? error : largest;

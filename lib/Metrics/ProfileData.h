@@ -56,7 +56,9 @@ enum Column {
 
 struct TensorPoint {
   std::vector<double> amax, mean, variance, kurtosis; // by batch
-  double minNonzero = 0;                              // 0: all zero so far
+  /// As a scale sees it, by batch: infinite where an element is not finite.
+  std::vector<float> scaleAmax;
+  double minNonzero = 0; // 0: all zero so far
   uint64_t elements = 0, zeros = 0, nonfinite = 0;
   std::array<uint64_t, 255> exponents{};
   std::vector<Spread> rows, columns; // by batch

@@ -83,6 +83,7 @@ double ratioOf(double part, double whole) {
 
 void TensorPoint::add(const OperandStatistics &batch) {
   amax.push_back(batch.amax);
+  scaleAmax.push_back(batch.scaleAmax());
   mean.push_back(batch.mean);
   variance.push_back(batch.variance);
   kurtosis.push_back(batch.kurtosis);
@@ -260,8 +261,8 @@ Draw Profiler::drawOf(const ProductModel &product) const {
   return draw;
 }
 
-const std::vector<double> &Profiler::amaxHistory(size_t tensor) const {
-  return data.points.back().tensors[tensor].amax;
+const std::vector<float> &Profiler::amaxHistory(size_t tensor) const {
+  return data.points.back().tensors[tensor].scaleAmax;
 }
 
 void Profiler::refuse(const TensorModel &tensor,
@@ -304,11 +305,8 @@ void Profiler::measureProduct(size_t index) {
     scan(*product.gradient);
     request.gradient = metrics::viewOf(package, product.gradientMatrix);
   }
-  for (auto [history, tensor] : {std::pair(&request.lhsHistory, product.lhs),
-                                 {&request.rhsHistory, product.rhs}}) {
-    const std::vector<double> &amax = amaxHistory(tensor);
-    history->assign(amax.begin(), amax.end());
-  }
+  request.lhsHistory = amaxHistory(product.lhs);
+  request.rhsHistory = amaxHistory(product.rhs);
   if (product.role == Role::Wgrad)
     request.sketch = errorSketch;
   pending.products[index] = measurer.measure(request);
@@ -335,11 +333,8 @@ void Profiler::probe(size_t index, int64_t rngStep) {
     if (it == products.end())
       return package.runProduct(launch.product);
     const ProductModel &product = model.products()[it->second];
-    const std::vector<double> &left = amaxHistory(product.lhs);
-    const std::vector<double> &right = amaxHistory(product.rhs);
     rounder.run(viewOf(product), *probe.candidates[it->second], drawOf(product),
-                {left.begin(), left.end()}, {right.begin(), right.end()},
-                multiply);
+                amaxHistory(product.lhs), amaxHistory(product.rhs), multiply);
   });
   try {
     package.runGradient(rngStep);

@@ -104,7 +104,7 @@ private:
   const OperandStatistics &scan(size_t tensor);
   mpt_product_view viewOf(const ProductModel &product) const;
   Draw drawOf(const ProductModel &product) const;
-  const std::vector<double> &amaxHistory(size_t tensor) const;
+  const std::vector<float> &amaxHistory(size_t tensor) const;
   void refuse(const TensorModel &tensor, const OperandStatistics &s) const;
   double loss() const;
   std::vector<std::vector<float>> sketchGradients() const;

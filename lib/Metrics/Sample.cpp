@@ -70,7 +70,8 @@ Sample drawSample(const mpt_product_view &p, const Sampling &sampling,
   int64_t columns = part(sampling.columns, p.n);
   if (elements > 1 && !sampling.isExact()) {
     // As many elements in all: a near-square part of each batch element.
-    int64_t budget = sampling.rows * sampling.columns;
+    int64_t budget = (sampling.rows ? sampling.rows : p.m) *
+                     (sampling.columns ? sampling.columns : p.n);
     elements = std::min({elements, kMostElements, budget});
     int64_t each = budget / elements, side = 1;
     while ((side + 1) * (side + 1) <= each)

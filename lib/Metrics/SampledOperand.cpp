@@ -11,6 +11,7 @@
 
 #include "Clones.h"
 #include "Tiles.h"
+#include "Vectors.h"
 
 #include <algorithm>
 
@@ -81,8 +82,8 @@ void SampledOperand::prepare(const std::vector<int64_t> &sampledElements,
 /// Raises the amax of each lane of a panel; returns its finite nonzero
 /// elements.
 template <int Width>
-static inline __attribute__((always_inline)) uint64_t
-laneAmaxes(const float *panel, int64_t k, float *amax) {
+static MPT_INLINE uint64_t laneAmaxes(const float *panel, int64_t k,
+                                      float *amax) {
   uint32_t largest[Width] = {}, counts[Width] = {};
   for (int64_t p = 0; p < k; ++p)
     for (int i = 0; i < Width; ++i) {

@@ -37,9 +37,11 @@ void checkFormat(const OperandFormat &f) {
   if (f.recipe == Recipe::Delayed &&
       (f.history < 1 || f.history > kMostHistory))
     refuse("history is ", f.history, ", expected 1 to ", kMostHistory);
+  // Below, the inverse may be infinite.
   if (f.recipe == Recipe::Fixed &&
-      !(f.fixedScale > 0 && std::isfinite(f.fixedScale)))
-    refuse("the scale is ", f.fixedScale, ", expected a positive number");
+      !(f.fixedScale >= 0x1p-126f && std::isfinite(f.fixedScale)))
+    refuse("the scale is ", f.fixedScale,
+           ", expected a finite number of at least 2^-126");
   bool hasMargin =
       takesScale && f.recipe != Recipe::Fixed && f.scale != Granularity::Mx;
   if (f.margin < 0 || f.margin > (hasMargin ? kMostMargin : 0))
@@ -62,10 +64,14 @@ float tensorScale(const OperandFormat &format, float amax,
   if (format.recipe == Recipe::Fixed)
     return format.fixedScale;
   if (format.recipe == Recipe::Delayed) {
+    // As num::updateDelayed: what is not finite takes no place in the history.
     float largest = 0;
-    size_t count = std::min(history.size(), size_t(format.history));
-    for (size_t i = history.size() - count; i < history.size(); ++i)
-      largest = std::max(largest, num::offeredAmax(history[i], 0.0f));
+    int room = format.history;
+    for (size_t i = history.size(); i-- > 0 && room > 0;)
+      if (num::isFiniteAmax(history[i])) {
+        largest = std::max(largest, history[i]);
+        --room;
+      }
     if (largest > 0)
       amax = largest;
   }
@@ -126,7 +132,8 @@ GroupAmax groupAmax(const OperandView &v, int64_t rows, int64_t along,
   result.values.assign(size_t(elements * result.rowGroups * result.alongGroups),
                        0.0f);
   // A unit is a strip that ends where a group of rows ends: rows is 1 or the
-  // strip's length.
+  // strip's length. So no two threads write one amax.
+  static_assert(kStrip == kBlock128, "a strip is one row of blocks");
   int64_t strips = (v.count + kStrip - 1) / kStrip;
   pool.forEach(elements * strips, 1, 8, [&](int64_t begin, int64_t end) {
     uint32_t lanes[kStrip];

@@ -28,8 +28,8 @@ void checkFormat(const OperandFormat &format);
 float scaleOf(const OperandFormat &format, float amax);
 
 /// The scale of a whole operand by its recipe, of granularity None or
-/// PerTensor. Entries of the history that are not finite do not count; without
-/// one above 0 the operand's own amax is taken.
+/// PerTensor. Delayed takes the last finite entries of the history; without one
+/// above 0 the operand's own amax is taken.
 float tensorScale(const OperandFormat &format, float amax,
                   const std::vector<float> &history);
 

@@ -78,20 +78,20 @@ float numerator(int format, int margin) {
          num::marginFactor(margin);
 }
 
-/// The state in C seen as the one of Scales.h, updated by `fn`; false if it is
-/// not one that may be used.
-template <typename Fn>
-bool updateState(int format, MptNumDelayed *delayed, Fn fn) {
-  if (!takesScale(format) || !delayed || !delayed->history ||
-      delayed->length == 0 || delayed->next >= delayed->length)
-    return false;
+/// True if a delayed scale of this format has a history.
+bool usableState(int format, const MptNumDelayed *delayed) {
+  return takesScale(format) && delayed && delayed->history &&
+         delayed->length != 0;
+}
+
+/// The state in C seen as the one of Scales.h, updated by `fn`.
+template <typename Fn> void updateState(MptNumDelayed *delayed, Fn fn) {
   num::DelayedState state{delayed->history, delayed->length, delayed->next,
                           delayed->skipped, delayed->scale};
   fn(state);
   delayed->next = state.next;
   delayed->skipped = state.skipped;
   delayed->scale = state.scale;
-  return true;
 }
 
 } // namespace
@@ -236,20 +236,22 @@ MPT_CLONES int mpt_num_matrix_round_trip(const MptNumMatrix *matrix,
 
 int mpt_num_delayed_start(int format, int margin, float amax,
                           MptNumDelayed *delayed) {
-  if (delayed)
-    delayed->next = 0;
-  bool done = updateState(format, delayed, [=](num::DelayedState &state) {
+  if (!usableState(format, delayed))
+    return -1;
+  updateState(delayed, [=](num::DelayedState &state) {
     num::startDelayed(state, amax, numerator(format, margin));
   });
-  return done ? 0 : -1;
+  return 0;
 }
 
 int mpt_num_delayed_update(int format, int margin, float amax,
                            MptNumDelayed *delayed) {
-  bool done = updateState(format, delayed, [=](num::DelayedState &state) {
+  if (!usableState(format, delayed) || delayed->next >= delayed->length)
+    return -1;
+  updateState(delayed, [=](num::DelayedState &state) {
     num::updateDelayed(state, amax, numerator(format, margin));
   });
-  return done ? 0 : -1;
+  return 0;
 }
 
 // The loop is written out in each function: a helper would be compiled for one

@@ -7,10 +7,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/DecisionRecord.h"
-#include "llvm/Support/JSON.h"
-#include "llvm/Support/raw_ostream.h"
-#include <charconv>
-#include <cmath>
+#include "JsonReader.h"
+#include "mpt/Precision/Prediction.h"
 #include <map>
 
 using namespace mlir;
@@ -19,21 +17,9 @@ using namespace mpt::precision;
 
 namespace {
 
-struct Writer {
-  llvm::json::OStream json;
+struct Writer : JsonWriter {
+  using JsonWriter::JsonWriter;
 
-  explicit Writer(llvm::raw_ostream &os) : json(os, /*IndentSize=*/1) {}
-
-  /// The shortest text that reads back as `x`; null if it is not finite.
-  void number(StringRef key, double x) {
-    if (!std::isfinite(x))
-      return json.attribute(key, nullptr);
-    char buffer[32];
-    auto end = std::to_chars(buffer, buffer + sizeof(buffer), x).ptr;
-    json.attributeBegin(key);
-    json.rawValue(StringRef(buffer, end - buffer));
-    json.attributeEnd();
-  }
   void format(StringRef key, FormatAttr format) {
     json.attributeObject(key, [&] {
       json.attribute("storage", stringifyStorage(format.getStorage()));
@@ -53,8 +39,11 @@ struct Writer {
 
   void metrics(DictionaryAttr values);
   void candidate(const Verdict &verdict);
-  void product(const Product &product, const Decision &decision);
+  void product(const Problem &problem, const Product &product,
+               const Decision &decision);
   void summary(const Problem &problem, ArrayRef<Decision> decisions);
+  void predicted(const Problem &problem, ArrayRef<Decision> decisions);
+  void budget(const Outcome &outcome);
 };
 
 void Writer::metrics(DictionaryAttr values) {
@@ -74,10 +63,15 @@ void Writer::candidate(const Verdict &verdict) {
     json.attribute("undecided", verdict.undecided);
     number("ratio", verdict.ratio);
     json.attribute("why", verdict.why);
+    if (verdict.us > 0) {
+      number("us", verdict.us);
+      number("work_us", verdict.workUs);
+    }
   });
 }
 
-void Writer::product(const Product &product, const Decision &decision) {
+void Writer::product(const Problem &problem, const Product &product,
+                     const Decision &decision) {
   json.attribute("name", product.name);
   json.attribute("role", stringifyRole(product.role));
   for (auto [key, size] : {std::pair("m", product.m),
@@ -91,6 +85,13 @@ void Writer::product(const Product &product, const Decision &decision) {
       json.attribute("m", product.metrics.getM());
       json.attribute("n", product.metrics.getN());
       json.attribute("k", product.metrics.getK());
+    });
+  if (product.priced)
+    json.attributeObject("priced", [&] {
+      json.attribute("m", product.priced->m);
+      json.attribute("n", product.priced->n);
+      json.attribute("k", product.priced->k);
+      json.attribute("batch", product.priced->batch);
     });
   json.attributeArray("candidates", [&] {
     for (const Verdict &verdict : decision.candidates)
@@ -114,6 +115,9 @@ void Writer::product(const Product &product, const Decision &decision) {
     json.attribute("pin", nullptr);
   else
     json.attribute("pin", decision.pin);
+  ProductTime time = problem.cost.timeOf(product.getShape(), decision.chosen);
+  number("us", time.us);
+  json.attribute("measured", time.measured);
 }
 
 void Writer::summary(const Problem &problem, ArrayRef<Decision> decisions) {
@@ -143,11 +147,47 @@ void Writer::summary(const Problem &problem, ArrayRef<Decision> decisions) {
   });
 }
 
+/// Time of the products and of the work that they share, as assigned and with
+/// all operands in BF16.
+void Writer::predicted(const Problem &problem, ArrayRef<Decision> decisions) {
+  std::vector<FormatPair> formats;
+  for (const Decision &decision : decisions)
+    formats.push_back(decision.chosen);
+  Prediction assigned = predict(problem, formats);
+  formats.assign(formats.size(), pairOf(problem.context, Storage::BF16));
+  number("products_us", assigned.products);
+  number("work_us", assigned.work);
+  number("work_bytes", assigned.workBytes);
+  number("total_us", assigned.getTotal());
+  number("bf16_us", predict(problem, formats).getTotal());
+}
+
+void Writer::budget(const Outcome &outcome) {
+  const budget::Solution &solution = *outcome.budget;
+  json.attribute("status", nameOf(solution.status));
+  number("proven_us", solution.proven);
+  number("dual_bound_us", solution.dualBound);
+  json.attributeArray("pin_prices_us", [&] {
+    for (double price : outcome.pinPrices)
+      value(price);
+  });
+  json.attributeArray("bounds", [&] {
+    for (const auto &[bound, sum, multiplier] : llvm::zip(
+             outcome.model->bounds, solution.errors, solution.multipliers))
+      json.object([&, &bound = bound, &sum = sum, &multiplier = multiplier] {
+        json.attribute("name", bound.name);
+        number("limit", bound.limit);
+        number("sum", sum);
+        number("multiplier", multiplier);
+      });
+  });
+}
+
 } // namespace
 
 void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
-                               ArrayRef<Decision> decisions,
-                               StringRef graphHash) {
+                               const Outcome &outcome, StringRef graphHash) {
+  ArrayRef<Decision> decisions = outcome.decisions;
   Writer writer(os);
   llvm::json::OStream &json = writer.json;
   json.object([&] {
@@ -155,6 +195,7 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
     json.attribute("version", kDecisionRecordVersion);
     json.attribute("graph_hash", graphHash);
     json.attribute("policy", nameOf(problem.policy));
+    json.attribute("target", problem.cost.target.name);
     json.attribute("alignment", problem.alignment);
     json.attributeArray("pins", [&] {
       for (const Pin &pin : problem.pins)
@@ -162,11 +203,15 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
     });
     json.attributeObject("summary",
                          [&] { writer.summary(problem, decisions); });
+    json.attributeObject("predicted",
+                         [&] { writer.predicted(problem, decisions); });
+    if (outcome.budget)
+      json.attributeObject("budget", [&] { writer.budget(outcome); });
     json.attributeArray("products", [&] {
       for (const auto &[product, decision] :
            llvm::zip(problem.products, decisions))
         json.object([&, &product = product, &decision = decision] {
-          writer.product(product, decision);
+          writer.product(problem, product, decision);
         });
     });
   });
@@ -175,10 +220,10 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
 
 llvm::Error precision::writeDecisionsFile(StringRef path,
                                           const Problem &problem,
-                                          ArrayRef<Decision> decisions,
+                                          const Outcome &outcome,
                                           StringRef graphHash) {
   llvm::Error error = llvm::writeToOutput(path, [&](llvm::raw_ostream &os) {
-    writeDecisions(os, problem, decisions, graphHash);
+    writeDecisions(os, problem, outcome, graphHash);
     return llvm::Error::success();
   });
   if (error)

@@ -7,7 +7,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/Formats.h"
-#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -15,17 +14,12 @@ using namespace mpt;
 using namespace mpt::precision;
 
 namespace {
-struct StoragePair {
-  Storage lhs, rhs;
-};
-// cublasLtMatmul refuses E5M2 x E5M2, and operands of different widths.
-constexpr StoragePair kRunnable[] = {
-    {Storage::F32, Storage::F32},   {Storage::BF16, Storage::BF16},
-    {Storage::E4M3, Storage::E4M3}, {Storage::E4M3, Storage::E5M2},
-    {Storage::E5M2, Storage::E4M3},
-};
+std::optional<Storage> parseStorage(StringRef text) {
+  return text == "fp32" ? Storage::F32 : symbolizeStorage(text);
+}
+} // namespace
 
-std::string nameOf(FormatAttr format) {
+std::string precision::nameOf(FormatAttr format) {
   std::string name = stringifyStorage(format.getStorage()).str();
   FormatAttr defaults =
       FormatAttr::get(format.getContext(), format.getStorage());
@@ -40,11 +34,6 @@ std::string nameOf(FormatAttr format) {
                             : name + " [" + llvm::join(properties, ", ") + "]";
 }
 
-std::optional<Storage> parseStorage(StringRef text) {
-  return text == "fp32" ? Storage::F32 : symbolizeStorage(text);
-}
-} // namespace
-
 FormatPair precision::pairOf(MLIRContext *context, Storage storage) {
   return pairOf(context, storage, storage);
 }
@@ -53,21 +42,7 @@ FormatPair precision::pairOf(MLIRContext *context, Storage lhs, Storage rhs) {
 }
 
 std::string precision::nameOf(const FormatPair &formats) {
-  return ::nameOf(formats.lhs) + " x " + ::nameOf(formats.rhs);
-}
-
-std::string precision::whyNotRun(const FormatPair &formats) {
-  bool runs = llvm::any_of(kRunnable, [&](StoragePair pair) {
-    return formats.lhs.getStorage() == pair.lhs &&
-           formats.rhs.getStorage() == pair.rhs;
-  });
-  if (!runs)
-    return "no target runs " + nameOf(formats);
-  for (FormatAttr format : {formats.lhs, formats.rhs})
-    if (format != FormatAttr::get(format.getContext(), format.getStorage()))
-      return "no target runs " + nameOf(formats) +
-             "; only nearest rounding with one current scale per tensor";
-  return "";
+  return nameOf(formats.lhs) + " x " + nameOf(formats.rhs);
 }
 
 llvm::Expected<FormatPair> precision::parseFormats(MLIRContext *context,
@@ -79,8 +54,5 @@ llvm::Expected<FormatPair> precision::parseFormats(MLIRContext *context,
     return llvm::createStringError(
         "unknown format '" + text +
         "', expected bf16, fp32, f8E4M3FN, or a pair such as f8E5M2/f8E4M3FN");
-  FormatPair formats = pairOf(context, *lhs, *rhs);
-  if (std::string why = whyNotRun(formats); !why.empty())
-    return llvm::createStringError(why);
-  return formats;
+  return pairOf(context, *lhs, *rhs);
 }

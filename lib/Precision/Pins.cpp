@@ -39,7 +39,8 @@ std::string nearest(StringRef pattern, ArrayRef<StringRef> names) {
 }
 } // namespace
 
-llvm::Expected<Pin> precision::parsePin(MLIRContext *context, StringRef text) {
+llvm::Expected<Pin> precision::parsePin(MLIRContext *context,
+                                        const Target &target, StringRef text) {
   auto [pattern, format] = text.rsplit('=');
   if (pattern.empty() || format.empty())
     return llvm::createStringError("pin '" + text +
@@ -48,6 +49,8 @@ llvm::Expected<Pin> precision::parsePin(MLIRContext *context, StringRef text) {
   if (!formats)
     return llvm::createStringError("pin '" + text +
                                    "': " + llvm::toString(formats.takeError()));
+  if (std::string why = target.whyNotRun(*formats); !why.empty())
+    return llvm::createStringError("pin '" + text + "': " + why);
   auto glob = llvm::GlobPattern::create(pattern, kMaxSubPatterns);
   if (!glob)
     return llvm::createStringError("pin '" + text +

@@ -9,6 +9,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/Policy.h"
+#include "BudgetPolicy.h"
+#include "mpt/Precision/Prediction.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -75,6 +77,20 @@ void judge(Verdict &verdict, StringRef metric, double bound) {
                            number(high), number(bound));
 }
 
+/// A budget adds errors up instead: all that it bounds must be known.
+void judgeForBudget(Verdict &verdict, const Product &product) {
+  verdict.why =
+      verdict.formats.isEightBit() ? whyUnpriced(product, verdict.metrics) : "";
+  verdict.admitted = verdict.why.empty();
+  verdict.undecided = false;
+}
+
+void price(Verdict &verdict, const CostModel &cost, const Product &product) {
+  verdict.us = cost.timeOf(product.getShape(), verdict.formats).us;
+  for (const Work &work : workOf(cost, product, verdict.formats))
+    verdict.workUs += work.us;
+}
+
 std::vector<Verdict> judgeAll(const Problem &problem, const Product &product,
                               const Bound &bound) {
   std::vector<Verdict> verdicts;
@@ -90,7 +106,11 @@ std::vector<Verdict> judgeAll(const Problem &problem, const Product &product,
     for (StringRef name : {"persistent", "role_persistent"})
       if (product.role != Role::Fprop && verdict.metrics.contains(name))
         judge(verdict, name, kPersistent);
-    std::string why = whyNotRun(verdict.formats);
+    if (problem.policy == PolicyKind::Budget)
+      judgeForBudget(verdict, product);
+    std::string why = problem.cost.target.whyNotRun(verdict.formats);
+    if (why.empty())
+      price(verdict, problem.cost, product);
     if (why.empty())
       why = whyMisaligned(product, verdict.formats, problem.alignment);
     if (why.empty() && verdict.formats.isEightBit())
@@ -198,6 +218,10 @@ void choose(Decision &decision, const Problem &problem,
   switch (problem.policy) {
   case PolicyKind::Threshold:
     return chooseByThreshold(decision, product);
+  case PolicyKind::Budget:
+    // All products together, in chooseByBudget: this is what is left if none
+    // has anything to choose from.
+    return explainHigh(decision, product);
   case PolicyKind::Uniform:
     return chooseUniform(decision, problem, product);
   case PolicyKind::BF16:
@@ -254,9 +278,15 @@ llvm::Error Problem::check() const {
   if (alignment < 1)
     return llvm::createStringError("alignment must be 1 or more, found " +
                                    Twine(alignment));
+  if (policy == PolicyKind::Budget && !(limits.lossMse >= 0))
+    return llvm::createStringError("policy budget needs loss-mse, the largest "
+                                   "sum of forward errors: (1e-3 "
+                                   "of the loss) squared is a start");
   auto matches = matchPins(pins, namesOf(products));
   if (!matches)
     return matches.takeError();
+  bool usesMetrics =
+      policy == PolicyKind::Threshold || policy == PolicyKind::Budget;
   std::vector<StringRef> missing;
   for (const auto &[product, pin] : llvm::zip(products, *matches)) {
     if (pin) {
@@ -264,7 +294,7 @@ llvm::Error Problem::check() const {
       if (!why.empty())
         return llvm::createStringError("pin '" + pins[*pin].text + "' on '" +
                                        product.name + "': " + why);
-    } else if (policy == PolicyKind::Threshold && !product.metrics) {
+    } else if (usesMetrics && !product.metrics) {
       missing.push_back(product.name);
     }
     if (!product.metrics)
@@ -288,31 +318,37 @@ llvm::Error Problem::check() const {
   }
   if (!missing.empty())
     return llvm::createStringError(
-        "policy threshold decides by metrics, which these products lack: " +
-        list(missing) + "; run --mpt-attach-metrics first");
+        Twine("policy ") + nameOf(policy) +
+        " decides by metrics, which these products lack: " + list(missing) +
+        "; run --mpt-attach-metrics first");
   return llvm::Error::success();
 }
 
-std::vector<Decision> precision::solve(const Problem &problem) {
+llvm::Expected<Outcome> precision::solve(const Problem &problem) {
   auto pins =
       llvm::cantFail(matchPins(problem.pins, namesOf(problem.products)));
-  std::vector<Decision> decisions;
-  for (const auto &[product, pin] : llvm::zip(problem.products, pins)) {
+  Outcome outcome;
+  for (const Product &product : problem.products) {
     Decision decision;
     decision.bound = boundOf(product.role, product.k);
     decision.candidates = judgeAll(problem, product, decision.bound);
     choose(decision, problem, product);
-    if (pin) {
-      decision.pin = problem.pins[*pin].text;
-      if (decision.chosen != problem.pins[*pin].formats)
-        decision.runnerUp = decision.chosen;
-      decision.chosen = problem.pins[*pin].formats;
-      decision.margin.reset();
-      decision.reason = "pinned by '" + decision.pin + "'";
-    }
-    decisions.push_back(std::move(decision));
+    outcome.decisions.push_back(std::move(decision));
   }
-  return decisions;
+  if (problem.policy == PolicyKind::Budget)
+    if (llvm::Error error = chooseByBudget(problem, pins, outcome))
+      return std::move(error);
+  for (auto [decision, pin] : llvm::zip(outcome.decisions, pins)) {
+    if (!pin)
+      continue;
+    decision.pin = problem.pins[*pin].text;
+    if (decision.chosen != problem.pins[*pin].formats)
+      decision.runnerUp = decision.chosen;
+    decision.chosen = problem.pins[*pin].formats;
+    decision.margin.reset();
+    decision.reason = "pinned by '" + decision.pin + "'";
+  }
+  return outcome;
 }
 
 llvm::Error precision::verify(const Problem &problem,
@@ -321,13 +357,13 @@ llvm::Error precision::verify(const Problem &problem,
     return llvm::createStringError("one decision per product is expected");
   for (const auto &[product, decision] :
        llvm::zip(problem.products, decisions)) {
-    std::string why = whyNotRun(decision.chosen);
+    std::string why = problem.cost.target.whyNotRun(decision.chosen);
     if (why.empty())
       why = whyMisaligned(product, decision.chosen, problem.alignment);
     if (why.empty() && decision.chosen.isEightBit() && decision.pin.empty()) {
       if (!product.heldHigh.empty())
         why = product.heldHigh;
-      else if (problem.policy == PolicyKind::Threshold && !isAdmitted(decision))
+      else if (problem.policy != PolicyKind::Uniform && !isAdmitted(decision))
         why = nameOf(decision.chosen) + " was not admitted";
     }
     if (!why.empty())

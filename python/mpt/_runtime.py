@@ -146,12 +146,16 @@ def find_library() -> Path:
     raise OSError(f"no {LIBRARY} in {searched}; build it or set MPT_RUNTIME_LIB")
 
 
-@functools.lru_cache(maxsize=None)
-def load() -> ctypes.CDLL:
-    """The library with every function declared; raises OSError if there is none."""
-    library = ctypes.CDLL(str(find_library()))
-    for name, (result, arguments) in _FUNCTIONS.items():
+def declare(library: ctypes.CDLL, functions: dict[str, tuple]) -> ctypes.CDLL:
+    """Give functions of the library, by name, their (result type, argument types)."""
+    for name, (result, arguments) in functions.items():
         function = getattr(library, name)
         function.restype = result
         function.argtypes = arguments
     return library
+
+
+@functools.lru_cache(maxsize=None)
+def load() -> ctypes.CDLL:
+    """The library with the functions above declared; raises OSError if there is none."""
+    return declare(ctypes.CDLL(str(find_library())), _FUNCTIONS)

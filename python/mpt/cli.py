@@ -27,7 +27,14 @@ def run_differentiate(args: argparse.Namespace) -> None:
 
 def run_assign(args: argparse.Namespace) -> None:
     """Attach metrics, if given, and choose a format for every product."""
-    stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record)
+    settings = {
+        "target": args.target,
+        "tuning": args.tuning,
+        "loss-mse": args.loss_mse,
+        "noise-ratio": args.noise_ratio,
+        "persistent": args.persistent,
+    }
+    stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
     console.print(f"wrote {args.output}")
 
 
@@ -243,6 +250,10 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
+    parser.add_argument("--target", metavar="NAME|FILE.json", help="machine that runs the step (default: h200)")
+    parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help="measured times of products on it")
+    for bound in ("loss-mse", "noise-ratio", "persistent"):
+        parser.add_argument(f"--{bound}", type=float, metavar="SUM", help="a bound of policy budget")
 
     parser = command("build", run_build)
     parser.add_argument("step", type=Path)

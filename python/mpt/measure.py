@@ -25,7 +25,7 @@ import numpy as np
 from mpt import _runtime
 from mpt.runtime import Error
 
-# Of a role: which operand is a gradient. Of dgrad and wgrad it is the rhs unless said otherwise.
+# Which operand of a product is a gradient: by value of mpt_gradient_side.
 SIDES = {"none": 0, "lhs": 1, "rhs": 2}
 _NUMBERS = ("be_median", "be_p99", "be_max", "sqnr_db", "cosine", "rel_var", "loss_mse", "loss_shift")
 
@@ -76,12 +76,7 @@ class Draw:
 @functools.lru_cache(maxsize=None)
 def _library() -> ctypes.CDLL:
     """The runtime library with these functions declared."""
-    library = _runtime.load()
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+    return _runtime.declare(_runtime.load(), _FUNCTIONS)
 
 
 def _check(status: int) -> None:
@@ -93,6 +88,8 @@ def _fill(view: _runtime.MatrixView, name: str, array: np.ndarray) -> None:
     """Point a view at an array of float32, any strides."""
     if array.dtype != np.float32 or not 2 <= array.ndim <= 4:
         raise Error(f"{name} is {array.dtype} {list(array.shape)}, expected float32 of rank 2 to 4")
+    if any(stride % 4 for stride in array.strides):
+        raise Error(f"{name} has strides of {list(array.strides)} bytes, expected multiples of 4")
     strides = (0, 0, *(stride // 4 for stride in array.strides))[-4:]
     view.data = array.ctypes.data
     view.batch = (c_int64 * 2)(*strides[:2])

@@ -80,12 +80,7 @@ _FUNCTIONS = {
 
 @functools.lru_cache(maxsize=None)
 def _library() -> ctypes.CDLL:
-    library = _runtime.load()
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+    return _runtime.declare(_runtime.load(), _FUNCTIONS)
 
 
 class Draws(NamedTuple):
@@ -316,8 +311,9 @@ def _scales(scale: np.ndarray | float, granularity: str, rows: int, columns: int
             return np.ones(0, np.float32)
         found = f"{scales.size} for {rows} x {columns}"
         raise ValueError(f"scale: found {found}, expected {grid[0] * grid[1]} ({grid[0]} x {grid[1]} tiles, {granularity})")
-    if not granularity.startswith("mx_") and not ((scales > 0) & np.isfinite(scales)).all():
-        raise ValueError(f"scale: found {scales[~((scales > 0) & np.isfinite(scales))][0]}, expected positive and finite")
+    good = (scales >= 2.0**-126) & np.isfinite(scales)  # below, the inverse may be infinite
+    if not granularity.startswith("mx_") and not good.all():
+        raise ValueError(f"scale: found {scales[~good][0]}, expected finite numbers of at least 2**-126")
     return scales
 
 

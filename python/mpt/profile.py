@@ -74,12 +74,7 @@ _FUNCTIONS = {
 @functools.lru_cache(maxsize=None)
 def _library() -> ctypes.CDLL:
     """The runtime library with the profiler's functions declared."""
-    library = _runtime.load()
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+    return _runtime.declare(_runtime.load(), _FUNCTIONS)
 
 
 def _check(status: int) -> None:
@@ -301,17 +296,17 @@ def profile(package: Package, batches: Data, out: str | os.PathLike[str], plan: 
         task = display.add_task("profile", total=units, note="")
 
         def note(text: str, cost: float = 0) -> None:
-            display.update(task, advance=cost, note=f"step {package.step_number}: {text}")
+            display.update(task, advance=cost, note=f"step {package.step_number} {text}")
 
         try:
             for point in plan.at_steps:
                 while (number := package.step_number) < point:
                     loss = package.step(batches[number], lr=plan.schedule(number), seed=plan.seed)["loss"]
-                    note(f"training, loss {loss:.4f}", 1)
+                    note(f"loss {loss:.4f}", 1)
                 check_parameters(package, plan.stop_on_nonfinite)
                 profiler.begin_point()
                 for index in range(plan.batches):
-                    text = f"measured batch {index + 1} of {plan.batches}"
+                    text = f"batch {index + 1}/{plan.batches}"
                     profiler.batch(batches[point + index], point + index, plan.seed, lambda cost: note(text, cost))
                     done += 1
                 profiler.end_point()

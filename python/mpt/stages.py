@@ -18,7 +18,7 @@ from mpt.files import link_or_copy, staged
 
 TARGETS = ("cpu", "cuda")
 ENGINES = ("blas", "reference")
-POLICIES = ("threshold", "uniform", "bf16", "fp32")
+POLICIES = ("threshold", "budget", "uniform", "bf16", "fp32")
 
 
 class StageError(RuntimeError):
@@ -99,14 +99,17 @@ def assign(
     pins: Sequence[str] = (),
     metrics: Path | None = None,
     record: Path | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> None:
     """Choose a format for every product of `step`; `metrics` are attached first, if given.
 
-    pins: PATTERN=FORMAT. record: where to write why (decisions.json).
+    pins: PATTERN=FORMAT. record: where to write why (decisions.json). settings: further options of the pass, such as
+    target or loss-mse; None leaves one at its default.
     """
     passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
     with contextlib.ExitStack() as stack:
         options = [f"policy={policy}"] + [f"pin={pin}" for pin in pins]
+        options += [f"{name}={value}" for name, value in (settings or {}).items() if value is not None]
         if record:
             options.append(f"record={stack.enter_context(staged(record))}")
         optimise(step, out, [*passes, f"--assign-precision={' '.join(options)}"])

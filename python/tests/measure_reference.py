@@ -101,7 +101,7 @@ def scales(x, fmt, history=()):
         return result
     magnitudes = np.abs(x)
     if fmt.scale == "per_tensor":
-        recent = [h for h in history[-fmt.delayed :] if np.isfinite(h)] if fmt.delayed else []
+        recent = [h for h in history if np.isfinite(h)][-fmt.delayed :] if fmt.delayed else []
         amax = max(recent, default=0) or magnitudes.max()
         result[...] = scale_of(amax, fmt)
         return result
@@ -187,7 +187,7 @@ def transposed(x):
 
 
 def reference(lhs, rhs, left, right, loss_gradient=None, names=Names(), histories=((), ()), part=None):
-    """Metrics of one candidate over the elements [rows, columns] of `part`, or all."""
+    """Metrics of one candidate over the elements of the result that the index `part` takes, or all."""
     l64, r64 = lhs.astype(np.float64), rhs.astype(np.float64)
     rounded_lhs = quantize(lhs, left, "lhs", names, histories[0])
     rounded_rhs = quantize(transposed(rhs), right, "rhs", names, histories[1])
@@ -196,7 +196,7 @@ def reference(lhs, rhs, left, right, loss_gradient=None, names=Names(), historie
     gradient = np.zeros(exact.shape) if loss_gradient is None else loss_gradient.astype(np.float64)
     population = exact.size
     if part is not None:
-        exact, bound, rounded, gradient = (x[np.ix_(*part)] for x in (exact, bound, rounded, gradient))
+        exact, bound, rounded, gradient = (x[part] for x in (exact, bound, rounded, gradient))
     included = (bound > 0) & np.isfinite(bound)
     effect = np.where(included, gradient * np.where(included, rounded - exact, 0), 0)
     y, z = exact[included], rounded[included]

@@ -23,8 +23,17 @@ constexpr int warpSize = 32;
 
 namespace mpt::sim {
 
-/// What a warp does together; names are in Scheduler.cpp.
-enum class WarpOp { Sync, Shuffle, ShuffleUp, ShuffleDown, ShuffleXor, Ballot };
+/// What a warp does together; names are in Scheduler.cpp. Aligned: any other
+/// instruction that all lanes must execute together.
+enum class WarpOp {
+  Sync,
+  Shuffle,
+  ShuffleUp,
+  ShuffleDown,
+  ShuffleXor,
+  Ballot,
+  Aligned
+};
 
 void blockBarrier(const char *file, int line);
 

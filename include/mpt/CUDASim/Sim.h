@@ -103,11 +103,23 @@ struct Launch {
 /// Queues a launch; a refusal is what cudaGetLastError returns next.
 void submit(Launch launch, cudaStream_t stream);
 
+/// True for structures that tell which pointers they hold: they have
+/// `template <typename Visit> void visitPointers(Visit visit) const`.
+template <typename T, typename = void>
+struct HoldsPointers : std::false_type {};
+template <typename T>
+struct HoldsPointers<
+    T, std::void_t<decltype(std::declval<const T &>().visitPointers(0))>>
+    : std::true_type {};
+
 template <typename T>
 void addArgument(Launch &launch, int index, const T &value) {
   if constexpr (std::is_pointer_v<T>)
     launch.pointers.push_back({static_cast<const void *>(value), index,
                                std::is_const_v<std::remove_pointer_t<T>>});
+  else if constexpr (HoldsPointers<T>::value)
+    value.visitPointers(
+        [&](const auto *pointer) { addArgument(launch, index, pointer); });
 }
 
 template <typename... Params, typename... Args>

@@ -115,12 +115,12 @@ struct OperandStatistics {
 //===----------------------------------------------------------------------===//
 
 /// Which elements of a product's result are looked at: `rows` x `columns` of
-/// it, over the whole k; of a batched product as many elements in all, from
-/// every batch element. 0 takes all.
+/// it (0: all of them), over the whole k; of a batched product as many elements
+/// in all, from every batch element, or from 4096 where there are more.
 struct Sampling {
   int64_t rows = 256, columns = 256;
   uint64_t seed = 0;
-  bool isExact() const { return rows == 0 || columns == 0; }
+  bool isExact() const { return rows == 0 && columns == 0; }
 };
 
 /// Names a draw of rows and columns: another batch or step draws others.
@@ -164,8 +164,8 @@ struct Request {
   /// Statistics that are already known (the operand has been scanned in this
   /// batch), or null.
   const OperandStatistics *lhs = nullptr, *rhs = nullptr;
-  /// amax of the batches before, the latest last, for Delayed; without one that
-  /// is finite and above 0 the operand's own amax is taken.
+  /// amax of the batches before, the latest last, for Delayed, which takes the
+  /// last finite ones; without one above 0 the operand's own amax is taken.
   std::vector<float> lhsHistory, rhsHistory;
   /// Most coordinates of `error` and `result` (Sketch.h); 0: none.
   size_t sketch = 0;

@@ -204,7 +204,8 @@ MPT_HOST_INLINE void decodeMatrix(Format format, const TiledMatrix &matrix,
 MPT_HOST_INLINE void roundTripMatrix(Format format, const TiledMatrix &matrix,
                                      const float *x, const float *scales,
                                      const Stream<uint32_t> *stream, float *y) {
-  float scaled[detail::kPiece], codes[detail::kPiece];
+  float scaled[detail::kPiece];
+  alignas(float) unsigned char codes[detail::kPiece * sizeof(float)];
   detail::forPieces(matrix, [&](size_t row, size_t begin, size_t count) {
     size_t first = row * matrix.columns + begin;
     const float *used = scales + matrix.firstTile(row);

@@ -19,13 +19,12 @@ inline constexpr int64_t kDecisionRecordVersion = 1;
 
 /// Writes the record as JSON. Equal inputs give equal bytes.
 void writeDecisions(llvm::raw_ostream &os, const Problem &problem,
-                    llvm::ArrayRef<Decision> decisions,
-                    llvm::StringRef graphHash);
+                    const Outcome &outcome, llvm::StringRef graphHash);
 
 /// Writes the record beside `path` and renames it, so that `path` is whole or
 /// as it was.
 llvm::Error writeDecisionsFile(llvm::StringRef path, const Problem &problem,
-                               llvm::ArrayRef<Decision> decisions,
+                               const Outcome &outcome,
                                llvm::StringRef graphHash);
 
 } // namespace precision

@@ -2,9 +2,8 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// Which pairs of operand formats a product can have, as data: today the ones
-// that cublasLtMatmul and the CPU's emulation both run. A description per
-// target takes the table's place when there are targets that differ.
+// Pairs of operand formats by name. Which of them run where is a question to a
+// target (Target.h).
 //
 //===----------------------------------------------------------------------===//
 
@@ -36,15 +35,15 @@ struct FormatPair {
 FormatPair pairOf(mlir::MLIRContext *context, Storage storage);
 FormatPair pairOf(mlir::MLIRContext *context, Storage lhs, Storage rhs);
 
+/// `f8E4M3FN`; what differs from the storage's defaults follows it in brackets.
+std::string nameOf(FormatAttr format);
+
 /// `f8E4M3FN x f8E5M2`; what differs from a storage's defaults follows it in
 /// brackets.
 std::string nameOf(const FormatPair &formats);
 
-/// Why no target runs a product in these formats, or "" if one does.
-std::string whyNotRun(const FormatPair &formats);
-
 /// The pair that `text` names: one storage for both operands, or lhs/rhs. Fails
-/// on an unknown storage and on a pair that no target runs.
+/// on an unknown storage.
 llvm::Expected<FormatPair> parseFormats(mlir::MLIRContext *context,
                                         llvm::StringRef text);
 

@@ -9,7 +9,7 @@
 // one number for all products.
 //
 // Mean over 8 draws (4 above K = 2048) of 256 x K times K x 256. A test
-// (python/tests/test_metrics.py) computes entries again, to 5 %.
+// (python/tests/test_measure.py) computes entries again, to 5 %.
 //
 //===----------------------------------------------------------------------===//
 

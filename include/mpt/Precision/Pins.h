@@ -10,7 +10,7 @@
 #ifndef MPT_PRECISION_PINS_H
 #define MPT_PRECISION_PINS_H
 
-#include "mpt/Precision/Formats.h"
+#include "mpt/Precision/Target.h"
 #include <optional>
 #include <vector>
 
@@ -25,8 +25,9 @@ struct Pin {
   FormatPair formats;
 };
 
-/// Parses `PATTERN=FORMAT`.
-llvm::Expected<Pin> parsePin(mlir::MLIRContext *context, llvm::StringRef text);
+/// Parses `PATTERN=FORMAT`. Fails on formats that `target` does not run.
+llvm::Expected<Pin> parsePin(mlir::MLIRContext *context, const Target &target,
+                             llvm::StringRef text);
 
 /// For each name the index of the pin that decides it, if any. Fails where a
 /// pin matches no name, offering the nearest, and where two pins give one name

@@ -10,6 +10,8 @@
 #ifndef MPT_PRECISION_POLICY_H
 #define MPT_PRECISION_POLICY_H
 
+#include "mpt/Precision/Budget.h"
+#include "mpt/Precision/CostModel.h"
 #include "mpt/Precision/NormalBackwardError.h"
 #include "mpt/Precision/Pins.h"
 #include "mpt/Precision/PolicyKind.h"
@@ -18,6 +20,14 @@ namespace mpt {
 namespace precision {
 
 enum class Side { None, Lhs, Rhs };
+
+/// What a product reads.
+struct Operand {
+  /// What a cast would go behind.
+  Tensor tensor;
+  /// The product reads it other than contiguous along k.
+  bool turned = false;
+};
 
 /// A product of the training step, as far as a policy needs to know it.
 struct Product {
@@ -34,13 +44,29 @@ struct Product {
   bool head = false;
   /// The operand that is a gradient.
   Side gradient = Side::None;
+  Operand lhs, rhs;
+  /// The size to predict times for, where that is not its own.
+  std::optional<ProductShape> priced;
 
-  double getFlops() const { return 2.0 * m * n * k * batch; }
+  ProductShape getShape() const {
+    return priced.value_or(ProductShape{m, n, k, batch});
+  }
+  double getFlops() const { return getShape().getFlops(); }
+};
+
+/// Largest sums of errors under the policy `budget` (docs/metrics.md).
+struct BudgetLimits {
+  /// Of forward products; has no default.
+  double lossMse = -1;
+  /// Of the gradients' products.
+  double noiseRatio = 5e-2, persistent = 3e-2;
 };
 
 struct Problem {
   mlir::MLIRContext *context = nullptr;
   PolicyKind policy = PolicyKind::Threshold;
+  CostModel cost;
+  BudgetLimits limits;
   std::vector<Pin> pins;
   /// m, n and k of a product in FP8 are multiples of this.
   int64_t alignment = 16;
@@ -72,6 +98,9 @@ struct Verdict {
   bool undecided = false;
   /// Why it was not admitted.
   std::string why;
+  /// Predicted microseconds of the product, and of the casts that it would need
+  /// if no other product shared them; 0 where the target does not run it.
+  double us = 0, workUs = 0;
   /// Largest of error / bound, over median and p99.
   double ratio = 0;
 };
@@ -92,8 +121,20 @@ struct Decision {
   std::string pin;
 };
 
-/// A decision per product. Expects that `problem.check()` succeeds.
-std::vector<Decision> solve(const Problem &problem);
+struct Outcome {
+  /// One per product.
+  std::vector<Decision> decisions;
+  /// Of the policy `budget`: what was solved, and how.
+  std::optional<budget::Problem> model;
+  std::optional<budget::Solution> budget;
+  /// Of the policy `budget`, one per pin: predicted microseconds that the step
+  /// would take less without it; NaN where that is not known.
+  std::vector<double> pinPrices;
+};
+
+/// Decides. Expects that `problem.check()` succeeds. Fails where no assignment
+/// keeps a budget.
+llvm::Expected<Outcome> solve(const Problem &problem);
 
 /// Fails, naming the product, where a decision breaks a rule of `problem`.
 llvm::Error verify(const Problem &problem, llvm::ArrayRef<Decision> decisions);

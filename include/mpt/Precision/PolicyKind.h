@@ -13,13 +13,19 @@
 namespace mpt {
 namespace precision {
 
-enum class PolicyKind { Threshold, Uniform, BF16, FP32 };
+enum class PolicyKind { Threshold, Budget, Uniform, BF16, FP32 };
+
+/// The target that decisions are made for if none is named: the machine that
+/// packages are measured on.
+inline constexpr const char *kDefaultTarget = "h200";
 
 /// The policy's name on the command line.
 constexpr const char *nameOf(PolicyKind policy) {
   switch (policy) {
   case PolicyKind::Threshold:
     return "threshold";
+  case PolicyKind::Budget:
+    return "budget";
   case PolicyKind::Uniform:
     return "uniform";
   case PolicyKind::BF16:

@@ -266,6 +266,9 @@ TEST(Scales, CInterfaceRefuses) {
        {&none, &empty, &beyond, (MptNumDelayed *)nullptr})
     EXPECT_EQ(mpt_num_delayed_update(MPT_NUM_E4M3, 0, 1.0f, state), -1);
   EXPECT_EQ(mpt_num_delayed_update(MPT_NUM_BF16, 0, 1.0f, &fine), -1);
+  beyond.length = 0;
+  EXPECT_EQ(mpt_num_delayed_start(MPT_NUM_E4M3, 0, 1.0f, &beyond), -1);
+  EXPECT_EQ(beyond.next, 1u) << "what is refused is not written to";
   EXPECT_EQ(y, 7.0f);
   EXPECT_EQ(code, 7);
 }

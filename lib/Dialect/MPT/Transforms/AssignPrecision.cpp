@@ -7,8 +7,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Parser/Parser.h"
+#include "mpt/Dialect/MPT/Analysis/Storage.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
+#include "mpt/Precision/BudgetFile.h"
 #include "mpt/Precision/DecisionRecord.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringSet.h"
@@ -144,7 +147,7 @@ struct Driver {
   Block &block;
   precision::Problem problem;
   SmallVector<ProductOpInterface> products;
-  std::vector<precision::Decision> decisions;
+  precision::Outcome outcome;
   int64_t numCasts = 0;
 
   explicit Driver(func::FuncOp func)
@@ -153,13 +156,19 @@ struct Driver {
   }
 
   LogicalResult check();
+  LogicalResult setTarget(StringRef target, StringRef tuning,
+                          int64_t alignment);
   LogicalResult addPins(ArrayRef<std::string> pins);
   LogicalResult collect();
+  LogicalResult priceAt(StringRef path);
   LogicalResult decide();
   void insertCasts();
   LogicalResult write(StringRef path);
+  LogicalResult writeProblem(StringRef path);
 
 private:
+  precision::Tensor tensorOf(Value operand);
+  void describeOperands(ProductOpInterface op, precision::Product &product);
   LogicalResult report(llvm::Error error);
   void read(OpOperand &operand, FormatAttr format);
   void eraseBypassed();
@@ -199,14 +208,62 @@ LogicalResult Driver::report(llvm::Error error) {
                : LogicalResult(success());
 }
 
+/// An alignment of -1 is the target's.
+LogicalResult Driver::setTarget(StringRef target, StringRef tuning,
+                                int64_t alignment) {
+  auto known = precision::getTarget(target);
+  if (!known)
+    return report(known.takeError());
+  problem.cost.target = std::move(*known);
+  if (!tuning.empty()) {
+    auto table = precision::readTuningTable(tuning, problem.cost.target);
+    if (!table)
+      return report(table.takeError());
+    problem.cost.tuning = std::move(*table);
+  }
+  problem.alignment = alignment;
+  if (alignment == -1)
+    for (const auto &combination : problem.cost.target.combinations)
+      problem.alignment = std::max(problem.alignment, combination.alignment);
+  return success();
+}
+
 LogicalResult Driver::addPins(ArrayRef<std::string> pins) {
   for (const std::string &text : pins) {
-    auto pin = precision::parsePin(problem.context, text);
+    auto pin = precision::parsePin(problem.context, problem.cost.target, text);
     if (!pin)
       return report(pin.takeError());
     problem.pins.push_back(*pin);
   }
   return success();
+}
+
+/// The tensor that a cast of `operand` would go behind.
+precision::Tensor Driver::tensorOf(Value operand) {
+  Value value = castSource(operand);
+  precision::Tensor tensor;
+  tensor.elements = cast<RankedTensorType>(value.getType()).getNumElements();
+  if (auto arg = dyn_cast<BlockArgument>(value)) {
+    tensor.name = getArgumentName(func, arg.getArgNumber()).str();
+    tensor.hasProducer = false;
+    return tensor;
+  }
+  auto result = cast<OpResult>(value);
+  tensor.name = getStableName(result.getOwner()).str();
+  if (result.getResultNumber() > 0)
+    tensor.name += "#" + std::to_string(result.getResultNumber());
+  return tensor;
+}
+
+/// Operands without a strided form count as turned: they are copied either way.
+void Driver::describeOperands(ProductOpInterface op,
+                              precision::Product &product) {
+  unsigned problem = 0;
+  auto views = getProductViews(op, problem);
+  product.lhs = {tensorOf(op.getLhsOperand().get()),
+                 !views || views->lhs.columns != 1};
+  product.rhs = {tensorOf(op.getRhsOperand().get()),
+                 !views || views->rhs.rows != 1};
 }
 
 LogicalResult Driver::collect() {
@@ -232,6 +289,7 @@ LogicalResult Driver::collect() {
     entry.heldHigh =
         (reason.empty() ? heldHigh(product.getRhsOperand().get()) : reason)
             .str();
+    describeOperands(product, entry);
     layers.describe(product, entry);
     problem.products.push_back(std::move(entry));
     products.push_back(product);
@@ -239,15 +297,58 @@ LogicalResult Driver::collect() {
   return success();
 }
 
+StringRef graphHashOf(func::FuncOp func) {
+  auto hash = func->getParentOfType<ModuleOp>()->getAttrOfType<StringAttr>(
+      kGraphHashAttr);
+  return hash ? hash.getValue() : "";
+}
+
+/// Takes the sizes that times are predicted for from another step of the model,
+/// of another batch, sequence or width: the importer knows how sizes follow
+/// from those, and names stay the same.
+LogicalResult Driver::priceAt(StringRef path) {
+  auto module = parseSourceFile<ModuleOp>(path, func.getContext());
+  if (!module)
+    return func.emitError("assign-precision: price-at: '")
+           << path << "' cannot be read";
+  func::FuncOp other = getStage(*module, "step", "assign-precision");
+  if (!other)
+    return failure();
+  Driver sized(other);
+  if (failed(sized.collect()))
+    return failure();
+  llvm::StringMap<const precision::Product *> byName;
+  for (const precision::Product &product : sized.problem.products)
+    byName[product.name] = &product;
+  for (precision::Product &product : problem.products) {
+    const precision::Product *same = byName.lookup(product.name);
+    if (!same)
+      return func.emitError("assign-precision: price-at: '")
+             << path << "' has no product '" << product.name << "'";
+    if (same->role != product.role)
+      return func.emitError("assign-precision: price-at: '")
+             << path << "' has product '" << product.name << "' as "
+             << stringifyRole(same->role) << ", expected "
+             << stringifyRole(product.role);
+    product.priced = same->getShape();
+    product.lhs = same->lhs;
+    product.rhs = same->rhs;
+  }
+  return success();
+}
+
 LogicalResult Driver::decide() {
   if (llvm::Error error = problem.check())
     return report(std::move(error));
-  decisions = precision::solve(problem);
-  return report(precision::verify(problem, decisions));
+  auto solved = precision::solve(problem);
+  if (!solved)
+    return report(solved.takeError());
+  outcome = std::move(*solved);
+  return report(precision::verify(problem, outcome.decisions));
 }
 
 void Driver::insertCasts() {
-  for (auto [product, decision] : llvm::zip(products, decisions)) {
+  for (auto [product, decision] : llvm::zip(products, outcome.decisions)) {
     read(product.getLhsOperand(), decision.chosen.lhs);
     read(product.getRhsOperand(), decision.chosen.rhs);
   }
@@ -324,10 +425,19 @@ Value Driver::castOf(Value value, FormatAttr format) {
 }
 
 LogicalResult Driver::write(StringRef path) {
-  auto module = func->getParentOfType<ModuleOp>();
-  auto hash = module->getAttrOfType<StringAttr>(kGraphHashAttr);
-  return report(precision::writeDecisionsFile(path, problem, decisions,
-                                              hash ? hash.getValue() : ""));
+  return report(
+      precision::writeDecisionsFile(path, problem, outcome, graphHashOf(func)));
+}
+
+LogicalResult Driver::writeProblem(StringRef path) {
+  if (!outcome.model)
+    return report(llvm::createStringError("only policy budget has a problem to "
+                                          "write to '" +
+                                          path + "'"));
+  return report(llvm::writeToOutput(path, [&](llvm::raw_ostream &os) {
+    precision::budget::writeProblem(os, *outcome.model);
+    return llvm::Error::success();
+  }));
 }
 
 struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
@@ -339,17 +449,23 @@ struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
       return signalPassFailure();
     Driver driver(func);
     driver.problem.policy = policy;
-    driver.problem.alignment = alignment;
-    if (failed(driver.check()) || failed(driver.addPins(pins)) ||
-        failed(driver.collect()) || failed(driver.decide()))
+    driver.problem.limits = {lossMse, noiseRatio, persistent};
+    if (failed(driver.check()) ||
+        failed(driver.setTarget(target, tuning, alignment)) ||
+        failed(driver.addPins(pins)) || failed(driver.collect()) ||
+        (!price.empty() && failed(driver.priceAt(price))) ||
+        failed(driver.decide()))
       return signalPassFailure();
     driver.insertCasts();
+    if (!problem.empty() && failed(driver.writeProblem(problem)))
+      return signalPassFailure();
     if (!record.empty() && failed(driver.write(record)))
       return signalPassFailure();
     numCasts += driver.numCasts;
-    numEightBit += llvm::count_if(driver.decisions, [](const auto &decision) {
-      return decision.chosen.isEightBit();
-    });
+    numEightBit +=
+        llvm::count_if(driver.outcome.decisions, [](const auto &decision) {
+          return decision.chosen.isEightBit();
+        });
   }
 };
 

@@ -13,7 +13,7 @@
 // CONTRADICT: error: assign-precision: pins 'encoder.*=fp32' and '*.key=bf16' contradict each other on 'encoder.layer.0.key'
 // ALIGN: error: assign-precision: pin '*.key=f8E4M3FN' on 'encoder.layer.0.key': m = 24 is not a multiple of 16, which FP8 needs
 // UNKNOWN: error: assign-precision: pin '*.key=fp7': unknown format 'fp7', expected bf16, fp32, f8E4M3FN, or a pair such as f8E5M2/f8E4M3FN
-// PAIR: error: assign-precision: pin '*.key=f8E5M2': no target runs f8E5M2 x f8E5M2
+// PAIR: error: assign-precision: pin '*.key=f8E5M2': h200 does not run f8E5M2 x f8E5M2
 // FORM: error: assign-precision: pin '*.key' is not of the form PATTERN=FORMAT
 // GLOB: error: assign-precision: pin '[=bf16': invalid glob pattern
 // ZERO: error: assign-precision: alignment must be 1 or more, found 0

@@ -14,6 +14,7 @@
 // CHECK-NEXT: "version": 1
 // CHECK-NEXT: "graph_hash": "0123456789abcdef"
 // CHECK-NEXT: "policy": "threshold"
+// CHECK-NEXT: "target": "h200"
 // CHECK-NEXT: "alignment": 16
 // CHECK-NEXT: "pins": [
 // CHECK-NEXT: "pinned=fp32"

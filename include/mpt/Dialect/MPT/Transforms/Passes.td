@@ -90,6 +90,8 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
       ::llvm::cl::values(
         clEnumValN(::mpt::precision::PolicyKind::Threshold, "threshold",
                    "cheapest candidate whose backward error is within its bound"),
+        clEnumValN(::mpt::precision::PolicyKind::Budget, "budget",
+                   "least predicted time under bounds on sums of errors"),
         clEnumValN(::mpt::precision::PolicyKind::Uniform, "uniform",
                    "FP8 in every linear layer but the loss head"),
         clEnumValN(::mpt::precision::PolicyKind::BF16, "bf16", "BF16 products"),
@@ -97,8 +99,25 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
     }]>,
     ListOption<"pins", "pin", "std::string",
                "PATTERN=FORMAT: products whose name matches get this format">,
-    Option<"alignment", "alignment", "int64_t", "16",
-           "FP8 products need m, n and k to be multiples of this">,
+    Option<"target", "target", "std::string",
+           "::mpt::precision::kDefaultTarget",
+           "machine that runs the step: h100, h200, a100, cpu-emulated or the "
+           "path of a description">,
+    Option<"tuning", "tuning", "std::string", "\"\"",
+           "measured times of products on the target (JSON)">,
+    Option<"price", "price-at", "std::string", "\"\"",
+           "step of the same model at the size that times are predicted for">,
+    Option<"lossMse", "loss-mse", "double", "-1",
+           "budget: largest sum of loss_mse over the forward products">,
+    Option<"noiseRatio", "noise-ratio", "double", "5e-2",
+           "budget: largest sum of noise_ratio over the gradients' products">,
+    Option<"persistent", "persistent", "double", "3e-2",
+           "budget: largest sum of persistent over the gradients' products">,
+    Option<"problem", "problem", "std::string", "\"\"",
+           "budget: file to write the problem to (docs/budget.md)">,
+    Option<"alignment", "alignment", "int64_t", "-1",
+           "FP8 products need m, n and k to be multiples of this (-1: what the "
+           "target says)">,
     Option<"record", "record", "std::string", "\"\"",
            "decision record to write (decisions.json)">
   ];

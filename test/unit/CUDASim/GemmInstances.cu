@@ -1,0 +1,106 @@
+//===- GemmInstances.cu - Own products under nvcc -------------------------===//
+//
+// Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
+//
+// The products that a transformer's step needs, for the compiler of the GPU:
+// all formats, tile shapes and epilogues that GemmTest.cpp runs in simulation.
+// The test compiles them and fails if ptxas spills, serialises wgmma or ignores
+// setmaxnreg. It links without libcuda, so a machine without a driver will do.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mpt/CUDA/Gemm.h"
+#include "mpt/CUDA/HopperAttentionGrad.h"
+
+using namespace mpt::gemm;
+using mpt::num::Format;
+
+namespace {
+
+template <typename C, typename Epilogue>
+void product(const void *a, const void *b, Args args,
+             const Epilogue &epilogue) {
+  Operands operands;
+  std::string error = describe<C>(operands, a, args.k, b, args.k, args);
+  if (!error.empty())
+    mpt::fail(error);
+  run<C>("product", operands, args, epilogue, 132, nullptr);
+}
+
+/// Instructions that no kernel uses yet: they assemble.
+__global__ void __launch_bounds__(128)
+    instructions(const __grid_constant__ mpt::TensorMap map, float *out) {
+  MPT_SHARED_DYN(unsigned char, tile);
+  MPT_SHARED(uint64_t, barrier, 1);
+  if (threadIdx.x == 0) {
+    mpt::initBarrier(barrier, 1);
+    mpt::fenceBarrierInit();
+    mpt::expectBytes(barrier, 8192);
+    mpt::copyTile(tile, &map, 0, 0, 0, barrier);
+    mpt::arrive(barrier);
+  }
+  mpt::arriveNamed(1, 256);
+  mpt::syncNamed(2, 128);
+  mpt::wait(barrier, 0);
+  const uint64_t operand = mpt::operandDescriptor(tile, 1024, 8192);
+  float d[32];
+  mpt::fenceMma();
+  mpt::issueMma<Format::BF16, Format::BF16, 64, true, true>(d, operand, operand,
+                                                            false);
+  mpt::commitMma();
+  mpt::waitMma<0>(d);
+  out[threadIdx.x] = d[0];
+  if (threadIdx.x == 0) {
+    mpt::storeTile(&map, 0, 0, 0, tile);
+    mpt::commitStores();
+    mpt::waitStores<0>();
+  }
+}
+
+} // namespace
+
+/// Never called: names every product.
+MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
+                            const float *f32, const uint16_t *bf16, float *to,
+                            uint16_t *toBF16, mpt::TensorMap map,
+                            mpt::attention::Args heads,
+                            mpt::attention::GradArgs grad) {
+  StoreFP8<Format::E4M3> e4m3 = {{}, map};
+  StoreTransposedFP8<Format::E4M3> e4m3T = {{}, map};
+  StoreFP8<Format::E5M2> e5m2 = {{}, map};
+  StoreTransposedFP8<Format::E5M2> e5m2T = {{}, map};
+  mpt::launch("instructions", instructions, 1, 128, 8192, nullptr, map, to);
+  // Linear layer with GELU: pre-activation in BF16, result in FP8 both ways.
+  product<Config<Format::E4M3, Format::E4M3, 128, 4, true>>(
+      a, b, args,
+      chain(AddBias{{}, f32}, Store<uint16_t>{{}, toBF16, args.n}, Gelu{},
+            Amax{{}, to}, ScaleBy{{}, f32}, e4m3, e4m3T));
+  product<Config<Format::E4M3, Format::E4M3, 128, 4, false>>(
+      a, b, args,
+      chain(AddBias{{}, f32}, Store<uint16_t>{{}, toBF16, args.n}, Gelu{},
+            Amax{{}, to}, ScaleBy{{}, f32}, e4m3, e4m3T));
+  // Its input gradient behind GELU.
+  product<Config<Format::E5M2, Format::E4M3, 128, 4, true>>(
+      a, b, args,
+      chain(GeluGrad<uint16_t>{{}, bf16, args.n}, ColumnSums{{}, to},
+            Amax{{}, to}, ScaleBy{{}, f32}, e5m2, e5m2T));
+  // Weight gradients, and products that are only added to.
+  product<Config<Format::E4M3, Format::E5M2, 128, 5, true>>(
+      a, b, args, chain(Store<float>{{}, to, args.n}));
+  product<Config<Format::E5M2, Format::E5M2, 128, 5, true>>(
+      a, b, args, chain(Store<float>{{}, to, args.n}));
+  product<Config<Format::E4M3, Format::E4M3, 256, 4, false>>(
+      a, b, args,
+      chain(AddBias{{}, f32}, AddResidual<float>{{}, f32, args.n},
+            Store<float>{{}, to, args.n}));
+  product<Config<Format::BF16, Format::BF16, 128, 6, false>>(
+      a, b, args,
+      chain(AddBias{{}, f32}, AddResidual<uint16_t>{{}, bf16, args.n},
+            Store<uint16_t>{{}, toBF16, args.n}));
+  product<Config<Format::BF16, Format::BF16, 64, 6, false>>(
+      a, b, args, chain(RowSums{{}, to}, Store<float>{{}, to, args.n}));
+  mpt::attention::Operand qkv = {a, 3072, 3072 * 512};
+  mpt::attention::run("attention", qkv, qkv, qkv, heads, 64, nullptr);
+  mpt::attention::runGradient("attention/grad", qkv, qkv, qkv, qkv, qkv, grad,
+                              64, nullptr);
+}
