@@ -121,6 +121,24 @@ def run_metrics_diff(args: argparse.Namespace) -> None:
     print_table(metrics_show.difference_table(found, args.limit))
 
 
+def run_study_student_t(args: argparse.Namespace) -> None:
+    """Backward error of 8-bit products against the weight of their operands' tails."""
+    from mpt.study import student_t
+
+    nus = student_t.parse_nus(args.nu) if args.nu else student_t.NUS
+    student_t.run(args.output, student_t.Sweep(nus, args.size, args.draws, args.seed, args.threads))
+
+
+def run_study_model(args: argparse.Namespace) -> None:
+    """Which products of a real BERT tolerate which format: figures and tables."""
+    from mpt.study import model
+
+    if args.case:
+        model.run(args.case, args.output, args.batches, args.corpus)
+    else:
+        model.report_files(args.metrics, args.output)
+
+
 def run_export_weights(args: argparse.Namespace) -> None:
     """Parameters of a package or checkpoint, under the model's own names."""
     from safetensors.numpy import save_file
@@ -299,6 +317,25 @@ def add_metrics_commands(command: Callable[..., argparse.ArgumentParser]) -> Non
     parser.add_argument("--limit", type=positive, default=40, help="rows")
 
 
+def add_study_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the studies."""
+    parser = command("study student-t", run_study_student_t)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--nu", metavar="NU,NU,...", help="degrees of freedom; inf is normal")
+    parser.add_argument("--size", type=positive, default=512, help="of the square matrices")
+    parser.add_argument("--draws", type=positive, default=8, help="pairs of matrices for each nu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=positive, default=2)
+
+    parser = command("study model", run_study_model)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("metrics", type=Path, nargs="*", default=[], help="profiles of one graph, to draw")
+    source.add_argument("--case", choices=["demo", "minilm"], help="prepare, train and profile this model first")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--batches", type=positive, default=8, help="measured at each point (--case)")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+
 def add_preparation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add what makes models and batches."""
     parser = command("export", run_export)
@@ -345,6 +382,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_compiler_commands(command)
     add_metrics_commands(command)
+    add_study_commands(command)
     add_training_commands(command)
     add_preparation_commands(command)
     cli_explain.add_commands(command, positive)
