@@ -23,6 +23,7 @@ from mpt.study.assignments import Assignment, Plan
 from mpt.study.ranking import Entry
 from mpt.train import Schedule, read_log
 
+pytestmark = pytest.mark.slow
 # All are decided, some are trained.
 TRAINED = tuple(e for e in assignments.ASSIGNMENTS if e.name in ("bf16", "uniform", "int8-stochastic", "fp32"))
 SPEC = demo.DemoModel(hidden=32, layers=2, heads=2, intermediate=64, vocab=400, positions=64, batch=2, seq=32)
