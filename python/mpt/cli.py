@@ -39,6 +39,22 @@ def run_build(args: argparse.Namespace) -> None:
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
+def run_audit(args: argparse.Namespace) -> None:
+    """Prove in machine code that a CUDA package's products run in their formats."""
+    import json
+
+    from mpt import audit
+    from mpt.cli_explain import show
+
+    report = audit.audit(args.package)
+    if args.json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        show(audit.text(report))
+    if report.problems:
+        raise audit.AuditError(f"{args.package}: {'; '.join(report.problems)}")
+
+
 def run_train(args: argparse.Namespace) -> None:
     """Take steps with a CPU package."""
     from mpt.data import load_batches
@@ -253,6 +269,10 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+
+    parser = command("audit", run_audit)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
