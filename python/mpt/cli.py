@@ -152,11 +152,13 @@ def run_study_model(args: argparse.Namespace) -> None:
 
 def run_study_assignments(args: argparse.Namespace) -> None:
     """Train one model under many assignments: do metrics foretell which of them train?"""
+    from mpt import verify
     from mpt.study import assignments, model
 
+    criteria = verify.Criteria(window=max(1, min(100, args.steps // 5)), patience=max(1, min(50, args.steps // 10)))
     plan = assignments.Plan(
-        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), batches=args.batches, jobs=args.jobs,
-        threads=args.threads, corpus=args.corpus,
+        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), criteria=criteria, batches=args.batches,
+        jobs=args.jobs, threads=args.threads, corpus=args.corpus,
     )  # fmt: skip
     try:
         assignments.run(plan, args.output)
