@@ -69,6 +69,10 @@ struct NamedBuffer {
 
 class Step {
 public:
+  /// Before `open`: what computes the derived arguments. It is queued in front
+  /// of the step wherever parameters or scale state were set.
+  void deriveBy(void (*function)(cudaStream_t)) { enqueueDerived = function; }
+
   /// Allocates, uploads constants and zeros everything else; `load` prepares
   /// the products, `enqueue` queues one step (it is captured once).
   bool open(size_t bytes, std::vector<Tensor> table,
@@ -80,6 +84,7 @@ public:
     isSet.assign(tensors.size(), false);
     enqueue = enqueueStep;
     steps = 0;
+    stale = true;
     check(cudaMalloc(reinterpret_cast<void **>(&base), bytes), "device memory");
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
     if (failed())
@@ -94,7 +99,8 @@ public:
     for (size_t i = 0; i < tensors.size(); ++i)
       isSet[i] = tensors[i].kind == Kind::OptimizerState ||
                  tensors[i].kind == Kind::Result ||
-                 tensors[i].kind == Kind::Rng;
+                 tensors[i].kind == Kind::Rng ||
+                 (tensors[i].kind == Kind::Derived && enqueueDerived);
     load();
     if (failed() || !capture())
       return abandon();
@@ -117,6 +123,13 @@ public:
     Tensor *tensor = find(name);
     if (!tensor || !checkBytes(*tensor, bytes) || !checkValues(*tensor, data))
       return false;
+    if (tensor->kind == Kind::Derived && enqueueDerived) {
+      fail("'" + std::string(name) +
+           "' is computed from parameters and scale state, and cannot be set");
+      return false;
+    }
+    stale |=
+        tensor->kind == Kind::Parameter || tensor->kind == Kind::ScaleState;
     isSet[static_cast<size_t>(tensor - tensors.data())] = true;
     return check(cudaMemcpyAsync(base + tensor->offset, data, bytes,
                                  cudaMemcpyHostToDevice, stream),
@@ -153,6 +166,9 @@ public:
         check(cudaMemcpyAsync(base + tensor.offset, &steps, sizeof(steps),
                               cudaMemcpyHostToDevice, stream),
               "rng.step");
+    if (stale && enqueueDerived)
+      enqueueDerived(stream);
+    stale = false;
     if (graph)
       check(cudaGraphLaunch(graph, stream), "step");
     else
@@ -243,6 +259,9 @@ private:
   cudaStream_t stream = nullptr;
   cudaGraphExec_t graph = nullptr;
   void (*enqueue)(cudaStream_t) = nullptr;
+  void (*enqueueDerived)(cudaStream_t) = nullptr;
+  /// Derived arguments do not fit the state that was set.
+  bool stale = true;
   int64_t steps = 0;
   std::vector<Tensor> tensors;
   std::vector<bool> isSet;

@@ -32,7 +32,7 @@ struct Writer : ManifestWriter {
     });
   }
   void buffers();
-  void launches();
+  void launches(ArrayRef<StepPlan::Launch> list);
   void product(const StepPlan::Launch &launch);
   void view(StringRef key, const ProductView &view, Type element) {
     json.attributeObject(key, [&] {
@@ -72,10 +72,10 @@ void Writer::product(const StepPlan::Launch &launch) {
   view("result", views.result, element(launch.op->getResult(0)));
 }
 
-void Writer::launches() {
+void Writer::launches(ArrayRef<StepPlan::Launch> list) {
   static constexpr StringLiteral ops[] = {"kernel", "product", "scatter_add",
                                           "copy", "fill"};
-  for (const StepPlan::Launch &launch : plan.launches)
+  for (const StepPlan::Launch &launch : list)
     json.object([&] {
       json.attribute("op", ops[static_cast<int>(launch.kind)]);
       json.attribute("name", launch.name);
@@ -114,7 +114,9 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     json.attribute("memory_bytes", memory.bytes);
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
-    json.attributeArray("launches", [&] { writer.launches(); });
+    json.attributeArray("launches", [&] { writer.launches(plan.launches); });
+    if (!plan.init.empty())
+      json.attributeArray("init", [&] { writer.launches(plan.init); });
     writer.gradients();
   });
   os << "\n";

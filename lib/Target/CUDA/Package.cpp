@@ -20,22 +20,26 @@
 using namespace mlir;
 using namespace mpt;
 
-void mpt::buildCUDAPipeline(OpPassManager &manager) {
+void mpt::buildCUDAPipeline(OpPassManager &manager, bool carryCasts) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
+  if (carryCasts)
+    manager.addPass(createCarryCasts());
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createFuse());
 }
 
 void mpt::registerCUDAPipeline() {
-  PassPipelineRegistration<>("mpt-cuda-pipeline",
-                             "from a training step to kernels and products for "
-                             "the CUDA back end",
-                             buildCUDAPipeline);
+  PassPipelineRegistration<StepPipelineOptions>(
+      "mpt-cuda-pipeline",
+      "from a training step to kernels and products for the CUDA back end",
+      [](OpPassManager &manager, const StepPipelineOptions &options) {
+        buildCUDAPipeline(manager, options.carryCasts);
+      });
 }
 
 static LogicalResult writeFile(Location loc, StringRef path, StringRef text) {

@@ -21,7 +21,7 @@ struct CUDAPackageOptions {
 
 /// From a step (with or without casts) to kernels, products, scatters and
 /// views: what every CUDA package goes through, in order.
-void buildCUDAPipeline(mlir::OpPassManager &manager);
+void buildCUDAPipeline(mlir::OpPassManager &manager, bool carryCasts = false);
 /// Registers `--mpt-cuda-pipeline`.
 void registerCUDAPipeline();
 
