@@ -28,17 +28,10 @@ def run_differentiate(args: argparse.Namespace) -> None:
 
 def run_assign(args: argparse.Namespace) -> None:
     """Attach metrics, if given, and choose a format for every product."""
-    settings = {
-        "target": args.target,
-        "tuning": args.tuning,
-        "loss-mse": args.loss_mse,
-        "noise-ratio": args.noise_ratio,
-        "persistent": args.persistent,
-        "kept": args.kept,
-        "kept-profile": args.kept_profile,
-        "kept-noise": args.kept_noise,
-    }
-    stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
+    kept = {"kept": args.kept, "kept-profile": args.kept_profile, "kept-noise": args.kept_noise}
+    with cli_explain.pricing(args) as price:
+        settings = cli_explain.settings_of(args) | price | kept
+        stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
     console.print(f"wrote {args.output}")
 
 
@@ -60,6 +53,22 @@ def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
     missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts)
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
+
+
+def run_audit(args: argparse.Namespace) -> None:
+    """Prove in machine code that a CUDA package's products run in their formats."""
+    import json
+
+    from mpt import audit
+    from mpt.cli_explain import show
+
+    report = audit.audit(args.package)
+    if args.json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        show(audit.text(report))
+    if report.problems:
+        raise audit.AuditError(f"{args.package}: {'; '.join(report.problems)}")
 
 
 def run_train(args: argparse.Namespace) -> None:
@@ -268,10 +277,8 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
-    parser.add_argument("--target", metavar="NAME|FILE.json", help="machine that runs the step (default: h200)")
-    parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help="measured times of products on it")
-    for bound in ("loss-mse", "noise-ratio", "persistent"):
-        parser.add_argument(f"--{bound}", type=float, metavar="SUM", help="a bound of policy budget")
+    cli_explain.add_settings(parser)
+    cli_explain.add_pricing(parser)
     parser.add_argument("--kept", choices=stages.KEPT, help="formats of what the backward pass reads again")
     parser.add_argument("--kept-profile", type=Path, metavar="KEPT.json", help="what mptc kept measured")
     parser.add_argument("--kept-noise", type=float, metavar="SUM", help="the bound of --kept=auto (default: 1e-3)")
@@ -282,6 +289,10 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
     parser.add_argument("--carry-casts", action="store_true", help="keep low copies of parameters between steps")
+
+    parser = command("audit", run_audit)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def add_kept_command(command: Callable[..., argparse.ArgumentParser]) -> None:

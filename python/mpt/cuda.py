@@ -15,6 +15,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from mpt import _runtime
+from mpt import _runtime, audit
 from mpt.files import staged
 from mpt.runtime import Error, _as_array, _numpy_dtype
 
@@ -81,11 +82,11 @@ def simulator_library() -> Path:
     return found / "libmptCUDASim.a"
 
 
-def missing_for_nvcc() -> str:
-    """What keeps this machine from compiling for the GPU; empty if nothing does."""
+def missing_for_nvcc(cublas: bool = True) -> str:
+    """What keeps this machine from compiling for the GPU, with or without cuBLAS; empty if nothing does."""
     if not shutil.which("nvcc"):
         return "nvcc (CUDA 13) is not on the PATH"
-    if not cublas_directory():
+    if cublas and not cublas_directory():
         return "cuBLAS 13 was not found (pip install nvidia-cublas, or set MPT_CUBLAS_DIR)"
     return ""
 
@@ -95,21 +96,29 @@ def missing_for_nvcc() -> str:
 #
 
 
-def _run(command: list[Any]) -> None:
+def _run(command: list[Any]) -> str:
+    """Run a compiler; return what it wrote."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+    output = (done.stderr + done.stdout).strip()
     if done.returncode:
-        output = (done.stderr + done.stdout).strip()
         raise BuildError(f"{command[0]}: exit code {done.returncode}\n{output}")
+    return output
 
 
-def nvcc_command(source: Path, library: Path, cublas: Path) -> list[Any]:
-    """The command that compiles a package for sm_90a; nothing is contracted outside products."""
+def nvcc_command(source: Path, library: Path, cublas: Path | None) -> list[Any]:
+    """The command that compiles a package for sm_90a; nothing is contracted outside products.
+
+    cublas: where cuBLAS is, if the source uses it.
+    """
     host = ",".join(WARNINGS + ["-fPIC", "-fvisibility=hidden"])
+    link = [
+        "-isystem", cublas / "include", f"-L{cublas / 'lib'}", "-l:libcublasLt.so.13",
+        "-Xlinker", "-rpath", "-Xlinker", cublas / "lib",
+    ] if cublas else []  # fmt: skip
     return [
         "nvcc", "-gencode=arch=compute_90a,code=sm_90a", "-std=c++17", "-O3", "-DNDEBUG", "-fmad=false",
-        "-Werror", "all-warnings", "-Xcompiler", host, f"-I{include_directory()}", "-isystem", cublas / "include",
-        "-shared", source, "-o", library, f"-L{cublas / 'lib'}", "-l:libcublasLt.so.13",
-        "-Xlinker", "-rpath", "-Xlinker", cublas / "lib",
+        "-Werror", "all-warnings", "-Xptxas", "-v", "-Xcompiler", host, f"-I{include_directory()}",
+        "-shared", source, "-o", library, *link,
     ]  # fmt: skip
 
 
@@ -143,26 +152,59 @@ def library_path(package: str | os.PathLike[str], simulate: bool = False, checke
     return Path(package) / name
 
 
+def compile_with_nvcc(source: Path, library: Path, log: Path) -> None:
+    """Compile one emitted source for the GPU; what nvcc and ptxas wrote goes to `log`.
+
+    Raises BuildError with what is missing, with the compiler's output, or with the C75xx warnings
+    of ptxas: it has then serialised wgmma or ignored setmaxnreg.
+    """
+    uses_cublas = '#include "mpt/CUDA/Products.h"' in source.read_text()
+    if missing := missing_for_nvcc(uses_cublas):
+        raise BuildError(missing)
+    command = nvcc_command(source, library, cublas_directory() if uses_cublas else None)
+    output = _run(command)
+    if warnings := audit.performance_warnings(output):
+        raise BuildError("\n".join([f"{source}: ptxas did not compile a kernel as it is written", *warnings]))
+    log.write_text(f"{audit.log_header(library)}\n{shlex.join(map(str, command))}\n{output}\n")
+
+
+def _prove(package: Path, library: Path) -> None:
+    """Raise BuildError unless own kernels multiply as the manifest says (mpt.audit)."""
+    manifest = audit.load_manifest(package)
+    if not any(launch.get("implementation") == "own" for launch in manifest["launches"]):
+        return
+    try:
+        report = audit.audit(package, library)
+    except audit.AuditError as error:
+        raise BuildError(f"{package}: cannot be proven to multiply as assigned: {error}") from error
+    if report.problems:
+        raise BuildError("\n".join([f"{package}: does not multiply as assigned", *report.problems]))
+
+
 def compile_package(package: str | os.PathLike[str], simulate: bool = False, checked: bool = False) -> Path:
     """Compile the package's step.cu with nvcc, or for the simulator (`checked`: with its race checker).
 
-    Returns the library. Raises BuildError with what is missing, or with the compiler's output.
+    A package for the GPU is audited: own products must be in machine code what they are assigned.
+    Returns the library. Raises BuildError with what is missing, with the compiler's output, or with
+    the products that are not as assigned.
     """
     source, library = Path(package) / "step.cu", library_path(package, simulate, checked)
     if not source.is_file():
         raise BuildError(f"{source}: not found; build a package with mpt-build --target=cuda")
     # The library appears under its name once it is complete.
     building = library.with_name(f".{library.stem}.{os.getpid()}.so")
+    log = audit.log_path(building)
     try:
         if simulate or checked:
             compile_simulated(source, building, checked)
         else:
-            if missing := missing_for_nvcc():
-                raise BuildError(missing)
-            _run(nvcc_command(source, building, cublas_directory()))
+            compile_with_nvcc(source, building, log)
+            _prove(Path(package), building)
+            os.replace(log, audit.log_path(library))
         os.replace(building, library)
     finally:
         building.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
     return library
 
 

@@ -21,7 +21,8 @@ from rich import box
 from rich.table import Table
 
 from mpt import decisions, stages
-from mpt.decisions import ROLES, Candidate, Decisions, DecisionsError, Product
+from mpt.decisions import ROLES, Candidate, Decisions, DecisionsError, Kept, KeptTensor, Product
+from mpt.metrics import matches
 
 # Metric -> heading; a column is shown where any candidate has it.
 COLUMNS = {
@@ -104,7 +105,36 @@ def describe(record: Decisions) -> list[str]:
         if predicted.get("bf16_us"):
             line += f"; all in BF16 {predicted['bf16_us'] / 1e3:.3f} ms, {predicted['bf16_us'] / record.time_us:.2f} x"
         lines.append(line)
+    lines += slower(record)
     return lines
+
+
+def slower(record: Decisions) -> list[str]:
+    """A sentence where 8 bits make the step slower than BF16 throughout, by the prediction."""
+    high = record.predicted.get("bf16_us")
+    if record.time_us is None or high is None or record.time_us <= high or not any(p.chosen.low for p in record.products):
+        return []
+    cost = f"{(record.time_us - high) / 1e3:.3f} ms slower than BF16"
+    ways = "--price-at another size, --where-it-pays and policy budget weigh time"
+    return [f"8 bits do not pay on {record.target} at this size: {cost}; {ways}"]
+
+
+def describe_kept(kept: Kept) -> str:
+    """What is held between the passes, in one sentence."""
+    line = f"kept for the backward pass ({kept.policy}): {kept.bytes / 1e6:.3g} MB, in f32 {kept.f32_bytes / 1e6:.3g} MB"
+    if kept.noise_ratio is not None:
+        line += f"; noise ratio {_number(kept.noise_ratio)}"
+        line += f" of at most {_number(kept.limit)}" if kept.limit is not None else ""
+    return line
+
+
+def kept_table(tensors: Sequence[KeptTensor]) -> Table:
+    """The format of each tensor that is kept, what that saves, and what it adds to the gradient's error."""
+    table = _table("kept for the backward pass", ("tensor", "format", "reason"), ("saved KB", "saved µs", "noise ratio"))
+    for one in tensors:
+        saved = (f"{one.saved_bytes / 1e3:.4g}", f"{one.saved_us:.3g}")
+        table.add_row(one.name, one.format, one.reason, *saved, _number(one.noise_ratio))
+    return table
 
 
 def _shares(record: Decisions) -> Table:
@@ -150,6 +180,8 @@ def summary(record: Decisions, nearest: int = 8) -> Iterator[object]:
     yield _shares(record)
     if record.budget:
         yield budget_table(record)
+    if record.kept:
+        yield describe_kept(record.kept)
     if any(not product.chosen.low for product in record.products):
         yield _high(record)
     if any(product.margin is not None for product in record.products):
@@ -231,8 +263,12 @@ def sentences(product: Product) -> list[str]:
 
 
 def details(record: Decisions, pattern: str) -> Iterator[object]:
-    """Every product that matches; raises DecisionsError offering names where none does."""
-    for product in record.select(pattern):
+    """Every product and kept tensor that matches; raises DecisionsError offering names where none does."""
+    tensors = [one for one in record.kept.tensors if matches(one.name, pattern)] if record.kept else []
+    if tensors:
+        yield kept_table(tensors)
+    found = [product for product in record.products if matches(product.name, pattern)]
+    for product in found if tensors else record.select(pattern):
         yield from sentences(product)
         if product.candidates:
             yield candidate_table(product)
@@ -389,9 +425,27 @@ def options_of(record: Decisions) -> dict[str, str]:
     options = {"alignment": str(record.alignment)}
     if record.target:
         options["target"] = record.target
+    if record.where_it_pays:
+        options["where-it-pays"] = "true"
     for bound in record.budget.bounds if record.budget else []:
         options[bound.name.replace("_", "-")] = repr(bound.limit)
+    if record.kept and record.kept.policy == "bf16":
+        options["kept"] = "bf16"
     return options
+
+
+def check_times(record: Decisions, options: Mapping[str, object]) -> None:
+    """Raise ValueError where `record` has times of another size, or measured ones, and `options` do not.
+
+    A record says that it has them, but not from which file: comparing with other times would show changes that are none.
+    """
+    for product in record.products:
+        if product.priced and "price-at" not in options:
+            at = product.priced
+            size = f"{at['m']} x {at['n']} x {at['k']}"
+            raise ValueError(f"the record's times are of another size, '{product.name}' at {size}: expected --price-at")
+        if product.measured and "tuning" not in options:
+            raise ValueError(f"the record's time of '{product.name}' was measured: expected --option tuning=TABLE.json")
 
 
 def assignment(
@@ -399,7 +453,7 @@ def assignment(
     policy: str,
     pins: Sequence[str],
     metrics: Path | None = None,
-    options: Mapping[str, str] = MappingProxyType({}),
+    options: Mapping[str, object] = MappingProxyType({}),
 ) -> Decisions:
     """The record that --assign-precision writes for `graph`; nothing else is left behind.
 

@@ -8,12 +8,13 @@ the step in f32 on the same batches; and for one tensor a formula in NumPy.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
-from mpt import kept, stages
+from mpt import decisions, kept, stages
 from mpt.cli import main
 from mpt.runtime import Package
 from safetensors.numpy import save_file
@@ -82,8 +83,9 @@ def test_what_is_kept_and_measured(bert: Path) -> None:
     assert len(names) == 2 * 4 + 3  # the embeddings' sum, the head's GELU and LayerNorm
     for entry in content["tensors"]:
         ratios = {one["format"]: one["noise_ratio"] for one in entry["candidates"]}
-        # A tensor adds about its own rounding, 2^-9.2 and 2^-5.2 in the mean square, to a part of the gradient.
-        assert 1e-9 < ratios["bf16"] < 4 * 2**-18.4, entry
+        # A tensor adds about its own rounding, 2^-9.2 and 2^-5.2 in the mean square, to its part of the gradient, which
+        # of the softmax is next to nothing while attention is nearly uniform.
+        assert 0 < ratios["bf16"] < 4 * 2**-18.4, entry
         assert 30 < ratios["f8E4M3FN"] / ratios["bf16"] < 2000, entry
     for i, form in enumerate(kept.FORMATS):
         total = sum(entry["candidates"][i]["noise_ratio"] for entry in content["tensors"])
@@ -136,6 +138,19 @@ def test_auto_takes_the_least_bytes_under_its_bound(bert: Path, tmp_path: Path) 
     record = assign(bert, tmp_path / "all.mlir", kept="auto", kept_profile=bert / "kept.json")
     assert [entry["format"] for entry in record["tensors"]].count("bf16") == 11
     assert record["limit"] == 1e-3
+
+
+def test_explain_tells_it(bert: Path, tmp_path: Path, capsys) -> None:
+    assign(bert, tmp_path / "low.mlir", "bf16", kept="auto", kept_profile=bert / "kept.json")
+    assert main(["explain", str(tmp_path / "low.json")]) == 0
+    assert re.search(r"kept for the backward pass \(auto\): .* MB, in f32 .* of at most 1.00e-03", capsys.readouterr().out)
+    assert main(["explain", str(tmp_path / "low.json"), "*layer.1.attention.self.softmax"]) == 0
+    found = capsys.readouterr().out
+    assert found.count("bf16") == 1 and "layer.0" not in found
+    record = json.loads((tmp_path / "low.json").read_text())
+    record["kept"]["tensors"][0]["elements"] = "many"
+    with pytest.raises(decisions.DecisionsError, match="kept.tensors.0..elements"):
+        decisions.parse(record)
 
 
 def test_the_default_changes_nothing(bert: Path, tmp_path: Path) -> None:

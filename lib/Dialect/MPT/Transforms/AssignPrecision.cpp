@@ -14,8 +14,10 @@
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Precision/BudgetFile.h"
 #include "mpt/Precision/DecisionRecord.h"
+#include "mpt/Precision/Prediction.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/FormatVariadic.h"
 
 #define DEBUG_TYPE "assign-precision"
 
@@ -152,6 +154,7 @@ struct Driver {
   LogicalResult priceAt(StringRef path);
   LogicalResult collectKept(StringRef profile);
   LogicalResult decide();
+  void warnIfSlower();
   void insertCasts();
   LogicalResult write(StringRef path);
   LogicalResult writeProblem(StringRef path);
@@ -375,6 +378,30 @@ LogicalResult Driver::decide() {
   return report(precision::verify(problem, outcome.decisions));
 }
 
+/// Errors decide, except under the policy `budget`: what they admit can take
+/// longer than BF16.
+void Driver::warnIfSlower() {
+  std::vector<precision::FormatPair> formats;
+  for (const precision::Decision &decision : outcome.decisions)
+    formats.push_back(decision.chosen);
+  if (llvm::none_of(formats,
+                    [](const auto &pair) { return pair.isEightBit(); }))
+    return;
+  double assigned = precision::predict(problem, formats).getTotal();
+  formats.assign(formats.size(),
+                 precision::pairOf(func.getContext(), Storage::BF16));
+  double high = precision::predict(problem, formats).getTotal();
+  if (assigned > high)
+    func.emitWarning("assign-precision: 8 bits do not pay on ")
+        << problem.cost.target.name << " at this size: "
+        << llvm::formatv("{0:f1} us for products and casts, all in bf16 {1:f1} "
+                         "us",
+                         assigned, high)
+               .str()
+        << "; policy budget weighs that, and threshold with where-it-pays; "
+           "price-at gives another size";
+}
+
 void Driver::insertCasts() {
   for (auto [product, decision] : llvm::zip(products, outcome.decisions)) {
     read(product.getLhsOperand(), decision.chosen.lhs);
@@ -506,6 +533,7 @@ struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
     driver.problem.limits = {lossMse, noiseRatio, persistent};
     driver.keptProblem.policy = kept;
     driver.keptProblem.limit = keptNoise;
+    driver.problem.whereItPays = whereItPays;
     if (failed(driver.check()) ||
         failed(driver.setTarget(target, tuning, alignment)) ||
         failed(driver.addPins(pins)) || failed(driver.collect()) ||
@@ -513,6 +541,7 @@ struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
         (!price.empty() && failed(driver.priceAt(price))) ||
         failed(driver.decide()))
       return signalPassFailure();
+    driver.warnIfSlower();
     driver.insertCasts();
     if (!problem.empty() && failed(driver.writeProblem(problem)))
       return signalPassFailure();

@@ -137,6 +137,8 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
            "budget: largest sum of noise_ratio over the gradients' products">,
     Option<"persistent", "persistent", "double", "3e-2",
            "budget: largest sum of persistent over the gradients' products">,
+    Option<"whereItPays", "where-it-pays", "bool", "false",
+           "threshold: 8 bits only where that makes the step faster">,
     Option<"problem", "problem", "std::string", "\"\"",
            "budget: file to write the problem to (docs/budget.md)">,
     Option<"alignment", "alignment", "int64_t", "-1",
