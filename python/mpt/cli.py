@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mpt import __version__, cli_explain, stages
 from mpt.console import console, fail
@@ -27,15 +28,30 @@ def run_differentiate(args: argparse.Namespace) -> None:
 
 def run_assign(args: argparse.Namespace) -> None:
     """Attach metrics, if given, and choose a format for every product."""
+    kept = {"kept": args.kept, "kept-profile": args.kept_profile, "kept-noise": args.kept_noise}
     with cli_explain.pricing(args) as price:
-        settings = cli_explain.settings_of(args) | price
+        settings = cli_explain.settings_of(args) | price | kept
         stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
     console.print(f"wrote {args.output}")
 
 
+def run_kept(args: argparse.Namespace) -> None:
+    """What the format of each tensor that is kept for the backward pass does to gradients."""
+    from mpt import kept
+
+    def prepare(package: Any) -> None:
+        if args.weights:
+            package.load_parameters(str(args.weights))
+        if args.resume:
+            package.load(str(args.resume))
+
+    content = kept.measure(args.step, args.data, args.output, args.batches, prepare, args.seed, args.threads)
+    console.print(f"wrote {args.output}: {len(content['tensors'])} tensors")
+
+
 def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
-    missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True)
+    missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts)
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
@@ -289,16 +305,33 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
     cli_explain.add_settings(parser)
     cli_explain.add_pricing(parser)
+    parser.add_argument("--kept", choices=stages.KEPT, help="formats of what the backward pass reads again")
+    parser.add_argument("--kept-profile", type=Path, metavar="KEPT.json", help="what mptc kept measured")
+    parser.add_argument("--kept-noise", type=float, metavar="SUM", help="the bound of --kept=auto (default: 1e-3)")
 
     parser = command("build", run_build)
     parser.add_argument("step", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+    parser.add_argument("--carry-casts", action="store_true", help="keep low copies of parameters between steps")
 
     parser = command("audit", run_audit)
     parser.add_argument("package", type=Path)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def add_kept_command(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what measures formats of kept tensors."""
+    parser = command("kept", run_kept)
+    parser.add_argument("step", type=Path, metavar="STEP.mlir")
+    parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="KEPT.json")
+    parser.add_argument("--batches", type=positive, default=4)
+    parser.add_argument("--weights", type=Path, help="parameters to measure at, instead of the step's")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="state to measure at")
+    parser.add_argument("--seed", type=int, default=0, help="of dropout")
+    parser.add_argument("--threads", type=positive, default=2)
 
 
 def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -438,6 +471,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_compiler_commands(command)
     add_metrics_commands(command)
     add_study_commands(command)
+    add_kept_command(command)
     add_training_commands(command)
     add_preparation_commands(command)
     cli_explain.add_commands(command, positive)

@@ -279,7 +279,7 @@ class CudaPackage:
         self._arguments = {entry["name"]: entry for entry in self.arguments}
         self._results = {entry["name"]: entry for entry in self.results}
         for entry in self.arguments:
-            init = {"zero": 0, "file": None}.get(entry.get("init"), entry.get("init"))
+            init = {"zero": 0, "file": None, "launches": None}.get(entry.get("init"), entry.get("init"))
             if init is not None:
                 self.set(entry["name"], np.full(entry["shape"], init, _numpy_dtype(entry["dtype"])))
         if (directory / "init.safetensors").is_file():

@@ -33,7 +33,7 @@ struct Writer : ManifestWriter {
     });
   }
   void buffers();
-  void launches();
+  void launches(ArrayRef<StepPlan::Launch> list);
   void product(const StepPlan::Launch &launch);
   void attention(const StepPlan::Launch &launch);
   void view(StringRef key, const ProductView &view, Type element) {
@@ -99,11 +99,11 @@ void Writer::attention(const StepPlan::Launch &launch) {
   });
 }
 
-void Writer::launches() {
+void Writer::launches(ArrayRef<StepPlan::Launch> list) {
   static constexpr StringLiteral ops[] = {
       "kernel", "product",   "scatter_add",   "copy",
       "fill",   "attention", "attention_grad"};
-  for (const StepPlan::Launch &launch : plan.launches)
+  for (const StepPlan::Launch &launch : list)
     json.object([&] {
       json.attribute("op", ops[static_cast<int>(launch.kind)]);
       json.attribute("name", launch.name);
@@ -145,7 +145,9 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     json.attribute("memory_bytes", memory.bytes);
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
-    json.attributeArray("launches", [&] { writer.launches(); });
+    json.attributeArray("launches", [&] { writer.launches(plan.launches); });
+    if (!plan.init.empty())
+      json.attributeArray("init", [&] { writer.launches(plan.init); });
     writer.gradients();
   });
   os << "\n";

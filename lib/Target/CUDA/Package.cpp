@@ -29,6 +29,8 @@ void mpt::buildCUDAPipeline(OpPassManager &manager,
     manager.addPass(createFormAttention());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
+  if (options.carryCasts)
+    manager.addPass(createCarryCasts());
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createFuse());

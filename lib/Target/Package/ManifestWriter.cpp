@@ -74,8 +74,8 @@ void ManifestWriter::scaleStateInit(const StepPlan::Argument &argument) {
 }
 
 /// Moments and corrections start at zero, as does what the step derives before
-/// it reads it; parameters in a file; what the caller binds has no initial
-/// value.
+/// it reads it, unless the plan has launches for it; parameters in a file; what
+/// the caller binds has no initial value.
 void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("name", argument.name);
   json.attribute("kind", stringifyKind(argument.kind));
@@ -83,6 +83,8 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("buffer", argument.buffer);
   if (argument.kind == Kind::Parameter)
     json.attribute("init", "file");
+  else if (argument.kind == Kind::Derived && !plan.init.empty())
+    json.attribute("init", "launches");
   else if (argument.kind == Kind::OptimizerState ||
            argument.kind == Kind::Derived)
     json.attribute("init", "zero");

@@ -25,6 +25,10 @@ struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
       *this, "fuse-attention",
       llvm::cl::desc("attention in BF16 in one kernel that stores no scores"),
       llvm::cl::init(true)};
+  Option<bool> carryCasts{
+      *this, "carry-casts",
+      llvm::cl::desc("keep low copies of parameters between steps "
+                     "(mpt-carry-casts)")};
 };
 
 /// From a step (with or without casts) to kernels, products, attention,

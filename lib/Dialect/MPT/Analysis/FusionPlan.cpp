@@ -105,6 +105,35 @@ bool fits(Domain domain, Domain kernel) {
          (domain.columns == kernel.columns || domain.columns == 1);
 }
 
+bool isCodes(Value value) {
+  Type element = getElementTypeOrSelf(value.getType());
+  return element.getIntOrFloatBitWidth() > 1 &&
+         element.getIntOrFloatBitWidth() < 32;
+}
+
+/// Whether `op` makes codes: what is kept of its operand, in less memory.
+bool encodes(Operation *op) {
+  return op->getNumResults() == 1 && isCodes(op->getResult(0)) &&
+         llvm::none_of(op->getOperands(), isCodes);
+}
+
+/// Whether `op` decodes for kernels alone: it then belongs to those, so that
+/// what stays in memory until they run are the codes.
+bool decodesForKernels(Operation *op) {
+  if (op->getNumResults() != 1 || isCodes(op->getResult(0)) ||
+      !llvm::any_of(op->getOperands(), isCodes))
+    return false;
+  SmallVector<Value> worklist{op->getResult(0)};
+  while (!worklist.empty())
+    for (Operation *user : worklist.pop_back_val().getUsers()) {
+      if (isa<ViewOpInterface>(user))
+        worklist.push_back(user->getResult(0));
+      else if (!getDomain(user))
+        return false;
+    }
+  return true;
+}
+
 /// The least level of a unit that reads `producer` from outside.
 int64_t PlanBuilder::levelBehind(Operation *producer) {
   if (Cluster *cluster = find(producer))
@@ -119,7 +148,7 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
   bool readsMemory = isa<GatherOp>(op);
   if (auto reduce = dyn_cast<ReduceOp>(op))
     readsMemory |= reduce.getAxes()[0] + 1 != reduce.getX().getType().getRank();
-  if (readsMemory)
+  if (readsMemory || decodesForKernels(op))
     return result;
   for (Value operand : op->getOperands()) {
     auto [producer, keeps] = producerOf(operand);
@@ -334,7 +363,8 @@ static bool isRematerialisable(Operation &op) {
   unsigned large = 0;
   for (Value operand : op.getOperands()) {
     Operation *producer = producerOf(operand).first;
-    if (producer && getDomain(producer))
+    bool inMemory = isCodes(operand) && decodesForKernels(&op);
+    if (producer && getDomain(producer) && !inMemory)
       return false;
     large += cast<RankedTensorType>(operand.getType()).getNumElements() == size;
   }
@@ -342,15 +372,16 @@ static bool isRematerialisable(Operation &op) {
 }
 
 /// Gives every use of `op` by a kernel op, directly or through one reshape, a
-/// copy of its own; the first keeps the original.
+/// copy of its own; the first keeps the original, and so does what makes codes
+/// of it.
 static void copyToUses(Operation &op) {
   SmallVector<std::pair<OpOperand *, ReshapeOp>> uses;
   for (OpOperand &use : op.getResult(0).getUses()) {
     if (auto reshape = dyn_cast<ReshapeOp>(use.getOwner())) {
       for (OpOperand &viewUse : reshape.getY().getUses())
-        if (getDomain(viewUse.getOwner()))
+        if (getDomain(viewUse.getOwner()) && !encodes(viewUse.getOwner()))
           uses.push_back({&viewUse, reshape});
-    } else if (getDomain(use.getOwner())) {
+    } else if (getDomain(use.getOwner()) && !encodes(use.getOwner())) {
       uses.push_back({&use, nullptr});
     }
   }

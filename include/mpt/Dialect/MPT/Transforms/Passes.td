@@ -65,6 +65,30 @@ def AttachMetrics : Pass<"mpt-attach-metrics", "::mlir::ModuleOp"> {
   ];
 }
 
+def ProbeKept : Pass<"mpt-probe-kept", "::mlir::ModuleOp"> {
+  let summary = "choose at run time what the backward pass sees of kept tensors";
+  let dependentDialects = ["::mpt::MPTDialect"];
+  let description = [{
+    Expects `@step` without casts. Each tensor that the forward pass computes and
+    the backward pass reads again, by other ops than products, gets an argument
+    `<name>/kept` (i64, `hyper`): at 0 the backward pass reads it as it is, at 1 held in
+    BF16, at 2 in E4M3 with a current scale. The forward pass is the same at any
+    of them. `mpt.kept` compares the gradients.
+
+        %d = mpt.gelu_grad %x, %dy
+
+    becomes
+
+        %c = mpt.cast %x : (tensor<8x8xf32>) -> tensor<8x8xf32, #mpt.format<bf16>>
+        %on = mpt.compare %which, %one
+        %seen = mpt.select %on, %c, %x
+        %d = mpt.gelu_grad %seen, %dy
+  }];
+  let statistics = [
+    Statistic<"numTensors", "tensors", "kept tensors that got a switch">
+  ];
+}
+
 def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
   let summary = "give every product's operands a number format";
   let dependentDialects = ["::mpt::MPTDialect"];
@@ -120,6 +144,20 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
     Option<"alignment", "alignment", "int64_t", "-1",
            "FP8 products need m, n and k to be multiples of this (-1: what the "
            "target says)">,
+    Option<"kept", "kept", "::mpt::precision::KeptPolicy",
+           "::mpt::precision::KeptPolicy::F32",
+           "formats of what the backward pass reads again", [{
+      ::llvm::cl::values(
+        clEnumValN(::mpt::precision::KeptPolicy::F32, "f32", "f32"),
+        clEnumValN(::mpt::precision::KeptPolicy::BF16, "bf16",
+                   "BF16, but for what the loss reads"),
+        clEnumValN(::mpt::precision::KeptPolicy::Auto, "auto",
+                   "least bytes under kept-noise"))
+    }]>,
+    Option<"keptProfile", "kept-profile", "std::string", "\"\"",
+           "measured errors of kept tensors (kept.json)">,
+    Option<"keptNoise", "kept-noise", "double", "1e-3",
+           "kept=auto: largest sum of noise ratios">,
     Option<"record", "record", "std::string", "\"\"",
            "decision record to write (decisions.json)">
   ];
@@ -163,6 +201,43 @@ def MaterializeFormats : Pass<"mpt-materialize-formats", "::mlir::ModuleOp"> {
     Statistic<"numCodes", "codes", "tensors that are quantized">,
     Statistic<"numScales", "scales", "scales that are computed">,
     Statistic<"numDelayed", "delayed", "scales that are kept between steps">
+  ];
+}
+
+def CarryCasts : Pass<"mpt-carry-casts", "::mlir::ModuleOp"> {
+  let summary = "low copies of parameters are made where the step before ends";
+  let dependentDialects = ["::mpt::MPTDialect"];
+  let description = [{
+    A parameter's codes are known once it is updated: the kernel that updates it
+    can write them, and the next step need not read it to cast it. Expects
+    `@step` after `--mpt-materialize-formats` (and, for transposed copies,
+    `--mpt-k-major`). What the step computes from parameters, scale state and
+    constants alone to cast a parameter becomes arguments of the kind `derived`:
+    codes, transposed copies, inverse scales, and the amaxes that histories and
+    the flag want. The step returns them for the next one, from the updated
+    state; `@init` computes them from the state as it is, before the first step
+    and after a checkpoint or a parameter was loaded. No bit of any step changes.
+
+    Stochastic casts stay, with a remark: they draw the random bits of their
+    step. Casts of what is computed from a parameter stay too.
+
+        func.func @step(%w: tensor<8x8xf32>, ...) {
+          %c = mpt.quantize %w : (tensor<8x8xf32>) -> tensor<8x8xbf16>
+          %y = mpt.scaled_matmul %x, %c : ...
+          %u:3 = mpt.adamw %w, ...
+          return %u#0
+
+    becomes
+
+        func.func @step(%w: tensor<8x8xf32>, ..., %c: tensor<8x8xbf16>) {
+          %y = mpt.scaled_matmul %x, %c : ...
+          %u:3 = mpt.adamw %w, ...
+          %next = mpt.quantize %u#0 : (tensor<8x8xf32>) -> tensor<8x8xbf16>
+          return %u#0, %next
+  }];
+  let statistics = [
+    Statistic<"numCasts", "casts", "casts of parameters that leave the step">,
+    Statistic<"numCarried", "carried", "derived arguments that they become">
   ];
 }
 
