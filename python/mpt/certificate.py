@@ -49,9 +49,11 @@ def dual_bound(problem: dict, multipliers: dict[str, float]) -> float:
 def check(problem: dict, solution: dict, tolerance: float = 1e-9) -> float:
     """Return the certified gap, (time - dual bound) / time.
 
-    Raises ValueError, naming what does not fit, if the choice breaks a bound or if time or dual bound
-    are not what the solution says.
+    Raises ValueError, naming what does not fit, if there is no choice, if it breaks a bound or if time or
+    dual bound are not what the solution says.
     """
+    if "chosen" not in solution:
+        raise ValueError(f"the solution is {solution.get('status', 'without a status')}: it has no choice to check")
     chosen = []
     for product in problem["products"]:
         name = solution["chosen"].get(product["name"])

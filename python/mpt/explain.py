@@ -434,8 +434,8 @@ def assignment(
     """
     with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
         record = Path(directory) / "decisions.json"
-        words = [f"{name}={value}" for name, value in ({"policy": policy} | dict(options)).items()]
-        words += [*(f"pin={pin}" for pin in pins), f"record={record}"]
-        passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
+        words = [stages.option(name, value) for name, value in ({"policy": policy} | dict(options)).items()]
+        words += [*(f"pin={pin}" for pin in pins), stages.option("record", record)]
+        passes = [f"--mpt-attach-metrics={stages.option('profile', metrics)}"] if metrics else []
         stages.run_tool("mpt-opt", [graph, *passes, f"--assign-precision={' '.join(words)}", "-o", os.devnull])
         return decisions.load(record)

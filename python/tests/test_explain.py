@@ -255,3 +255,18 @@ def test_times_of_another_size_follow_from_the_model(mptc, tmp_path):
     assert done.returncode == 0, done.stderr
     done = mptc("assign", step, "--policy", "bf16", "--price-at", "bach=8,seq=16", "--model", model, *out)
     assert done.returncode == 1 and "batch" in done.stderr
+
+
+def test_paths_may_have_blanks(mptc, tmp_path):
+    place = tmp_path / "a b"
+    place.mkdir()
+    (place / "step.mlir").write_text(FACTORS % "layer.0.dense")
+    try:
+        stages.assign(place / "step.mlir", place / "out.mlir", "bf16", record=place / "d.json")
+    except stages.StageError as error:
+        if "not found in" not in str(error):
+            raise
+        pytest.skip(str(error))
+    assert sorted(path.name for path in place.iterdir()) == ["d.json", "out.mlir", "step.mlir"]
+    done = mptc("what-if", place / "step.mlir", "--record", place / "d.json", "--policy", "fp32")
+    assert done.returncode == 0, done.stderr
