@@ -76,7 +76,7 @@ def check(problem: dict, solution: dict, tolerance: float = 1e-9) -> float:
         raise ValueError(f"the multipliers prove {dual} us, the solution says {solution['dual_bound']}")
     if dual > time * (1 + tolerance):
         raise ValueError(f"time {time} us lies below the dual bound {dual}")
-    return (time - dual) / time if time else 0.0
+    return max(0.0, time - dual) / time if time else 0.0  # below 0 by rounding only
 
 
 if __name__ == "__main__":

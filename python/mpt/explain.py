@@ -35,7 +35,7 @@ COLUMNS = {
 }
 # Errors that add up over products (docs/metrics.md), and whose.
 ADDITIVE = {"loss_mse": ("fprop",), "noise_ratio": ("dgrad", "wgrad"), "persistent": ("dgrad", "wgrad")}
-FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)( \[[^]]*\])?")
+FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)(\[[^]]*\])?")
 NUMBER = re.compile(r"(?<![\w.])\d+(\.\d+)?(e[-+]?\d+)?(?!\w)")
 
 

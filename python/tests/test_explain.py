@@ -192,6 +192,16 @@ def test_what_if_assigns_twice_and_writes_nothing(mptc, tmp_path):
     assert done.returncode == 1 and "matches no product; nearest: 'layer.0.dense'" in done.stderr
 
 
+def test_equal_reasons_of_candidates_stand_together():
+    content = records.content()
+    entry = content["products"][0]
+    for candidate, name in zip(entry["candidates"], ("f8E5M2[delayed=16]", "i8[per_row]")):
+        candidate["why"] = f"h100 does not run {name} x {name}, found 1.5e-3"
+    del entry["candidates"][2:]
+    lines = explain.refusals(parse(content).products[0])
+    assert len(lines) == 1 and "h100 does not run … x …, found …" in lines[0]
+
+
 def test_a_step_that_8_bits_make_slower_says_so():
     content = records.content()
     records.price(content)
