@@ -365,6 +365,8 @@ def comparison(
     found = changes(a, b)
     if a.policy != b.policy:
         yield f"policy: {a.policy} -> {b.policy}"
+    if a.where_it_pays != b.where_it_pays:
+        yield f"8 bits only where they pay: {' -> '.join('yes' if r.where_it_pays else 'no' for r in (a, b))}"
     if a.target != b.target:
         yield f"target: {a.target or 'none'} -> {b.target or 'none'}, so times are of different machines"
     for title, one, other in (("pins gone", a, b), ("new pins", b, a)):

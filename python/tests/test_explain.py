@@ -103,6 +103,12 @@ def test_equal_records_have_no_difference():
     assert "every product has the formats it had" in text(explain.comparison(record, record))
 
 
+def test_weighing_time_is_a_difference():
+    content = records.content() | {"where_it_pays": True}
+    found = text(explain.comparison(records.record(), parse(content)))
+    assert "8 bits only where they pay: no -> yes" in found
+
+
 def test_a_pin_is_the_reason_of_a_change():
     a, b = records.record(), parse(records.pinned(records.content(), "layer.1"))
     found = explain.changes(a, b)
