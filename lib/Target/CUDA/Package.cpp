@@ -24,6 +24,7 @@ void mpt::buildCUDAPipeline(OpPassManager &manager) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
+  manager.addPass(createHoistTransposes());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
   manager.addPass(createCanonicalizerPass());
