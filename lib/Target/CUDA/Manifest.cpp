@@ -116,6 +116,7 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { writer.launches(); });
     writer.gradients();
+    writer.traffic();
   });
   os << "\n";
   return success();

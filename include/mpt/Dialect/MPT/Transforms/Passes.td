@@ -260,4 +260,16 @@ def HoistTransposes : Pass<"mpt-hoist-transposes", "::mlir::ModuleOp"> {
   ];
 }
 
+def FusionReport : Pass<"mpt-fusion-report", "::mlir::ModuleOp"> {
+  let summary = "launches and bytes of the step, by layer";
+  let description = [{
+    Expects `@step` as `--mpt-fuse` leaves it, and changes nothing. Writes to
+    stderr what each layer launches and moves (products, kernels, one-row
+    kernels, passes that only cast, transpose or find an amax, the optimizer),
+    then the stand-alone passes by name. The same figures are in CUDA manifests.
+  }];
+  let options = [Option<"list", "list", "bool", "false",
+                        "say of each launch what it computes and moves">];
+}
+
 #endif // MPT_DIALECT_MPT_TRANSFORMS_PASSES
