@@ -149,6 +149,7 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     if (!plan.init.empty())
       json.attributeArray("init", [&] { writer.launches(plan.init); });
     writer.gradients();
+    writer.traffic();
   });
   os << "\n";
   return success();

@@ -27,6 +27,7 @@ void mpt::buildCUDAPipeline(OpPassManager &manager,
   manager.addPass(createMaterializeFormats());
   if (options.fuseAttention)
     manager.addPass(createFormAttention());
+  manager.addPass(createHoistTransposes());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
   if (options.carryCasts)

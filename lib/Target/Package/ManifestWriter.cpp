@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/Package/ManifestWriter.h"
+#include "mpt/Dialect/MPT/Analysis/StepReport.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/Support/Format.h"
 
@@ -167,6 +168,20 @@ void ManifestWriter::gradients() {
     for (const StepPlan::Launch &launch : plan.launches)
       if (launch.kind == StepPlan::LaunchKind::Kernel)
         gradientsOfUpdates(launch);
+  });
+}
+
+void ManifestWriter::traffic() {
+  json.attributeArray("traffic", [&] {
+    for (const LayerTraffic &layer : getLayerTraffic(plan))
+      json.object([&] {
+        json.attribute("layer", layer.name);
+        for (unsigned i = 0; i < LayerTraffic::kClasses; ++i)
+          json.attributeObject(stringify(static_cast<LaunchClass>(i)), [&] {
+            json.attribute("launches", layer.launches[i]);
+            json.attribute("bytes", layer.bytes[i]);
+          });
+      });
   });
 }
 

@@ -45,6 +45,8 @@ struct ManifestWriter {
   void batch(const int64_t (&values)[2]);
   /// The arrays `arguments` and `results`.
   void signature();
+  /// The array `traffic`: launches and bytes of each layer (StepReport).
+  void traffic();
   /// The array `gradients`: for each parameter that the step trains, where its
   /// gradient lies after the backward pass, with strides in elements unless it
   /// is dense. A constant gradient, which no launch stores, is not in it.

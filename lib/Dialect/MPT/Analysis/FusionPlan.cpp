@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
+#include "mpt/Dialect/MPT/Analysis/KernelModel.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/DenseSet.h"
 
@@ -34,6 +35,9 @@ static Domain domainOf(Type type) {
 std::optional<Domain> mpt::getDomain(Operation *op) {
   if (isFreeLeaf(op))
     return std::nullopt;
+  if (auto copy = dyn_cast<CopyOp>(op))
+    if (Value source = getTransposedSource(copy))
+      return domainOf(source.getType());
   if (isa<ReduceOp, ReduceChunksOp>(op)) {
     // Sums over axis 0 of [R', C] run over one row of columns.
     if (auto reduce = dyn_cast<ReduceOp>(op);
@@ -45,6 +49,8 @@ std::optional<Domain> mpt::getDomain(Operation *op) {
     return domainOf(op->getResult(0).getType());
   return std::nullopt;
 }
+
+static bool isRematerialisable(Operation &op);
 
 //===----------------------------------------------------------------------===//
 // Building
@@ -68,6 +74,8 @@ struct PlanBuilder {
   /// Level of ops that are units of their own.
   DenseMap<Operation *, int64_t> levelOf;
   DenseMap<Operation *, unsigned> position;
+  /// Clusters that read a value in memory at their own rows and columns.
+  DenseMap<Value, SmallVector<Cluster *>> readersOf;
 
   explicit PlanBuilder(func::FuncOp step) : step(step) {}
 
@@ -81,9 +89,20 @@ struct PlanBuilder {
   void visit(Operation *op);
   void visitKernelOp(Operation *op, Domain domain);
   SmallVector<Cluster *> joinable(Operation *op, Domain domain);
+  void addSiblings(Operation *op, Domain domain, int64_t level,
+                   SmallVectorImpl<Cluster *> &chosen);
+  void addReads(Operation *op, Domain domain);
   Cluster *merge(Cluster *a, Cluster *b);
   FusionPlan finish();
 };
+
+/// Whether kernels alone read the op's results, directly or through a reshape.
+bool isForKernels(Operation *op) {
+  return llvm::all_of(op->getUsers(), [](Operation *user) {
+    return isa<ReshapeOp>(user) ? isForKernels(user)
+                                : getDomain(user).has_value();
+  });
+}
 
 /// The op that makes a value's content, and whether the way there keeps rows
 /// and columns.
@@ -96,6 +115,21 @@ std::pair<Operation *, bool> producerOf(Value value) {
     value = source;
   }
   return {value.getDefiningOp(), keeps};
+}
+
+/// What owns the buffer that a value is read from, if its elements lie there in
+/// the value's order.
+Value alignedRootOf(Value value) {
+  while (auto view = value.getDefiningOp<ViewOpInterface>()) {
+    auto transpose = dyn_cast<TransposeOp>(view.getOperation());
+    if (transpose && getWriteThrough(transpose.getX()) == transpose)
+      return value;
+    if (!isa<ReshapeOp>(view.getOperation()))
+      return nullptr;
+    value = view.getViewSource();
+  }
+  Operation *op = value.getDefiningOp();
+  return op && isFreeLeaf(op) ? Value() : value;
 }
 
 /// Whether an op of `domain` can be part of a kernel over `kernel`: the same
@@ -150,7 +184,11 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
     readsMemory |= reduce.getAxes()[0] + 1 != reduce.getX().getType().getRank();
   if (readsMemory || decodesForKernels(op))
     return result;
+  auto copy = dyn_cast<CopyOp>(op);
+  Value transposed = copy ? getTransposedSource(copy) : Value();
   for (Value operand : op->getOperands()) {
+    if (transposed)
+      operand = transposed;
     auto [producer, keeps] = producerOf(operand);
     Cluster *cluster = producer ? find(producer) : nullptr;
     if (!cluster || !keeps || llvm::is_contained(result, cluster))
@@ -168,6 +206,39 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
       result.push_back(cluster);
   }
   return result;
+}
+
+/// Adds clusters of `level` that read what `op` reads: together they read it
+/// once. Of any level behind `level` if `chosen` is empty.
+void PlanBuilder::addSiblings(Operation *op, Domain domain, int64_t level,
+                              SmallVectorImpl<Cluster *> &chosen) {
+  // What readers compute anew from memory belongs to them.
+  if (domain.rows == 1 || (isRematerialisable(*op) && isForKernels(op)))
+    return;
+  for (Value operand : op->getOperands()) {
+    Value root = alignedRootOf(operand);
+    if (!root || !(domainOf(operand.getType()) == domain))
+      continue;
+    for (Cluster *reader : readersOf.lookup(root)) {
+      while (reader->mergedInto)
+        reader = reader->mergedInto;
+      if (chosen.empty() && reader->level > level)
+        level = reader->level;
+      if (reader->domain == domain && reader->level == level &&
+          !llvm::is_contained(chosen, reader))
+        chosen.push_back(reader);
+    }
+  }
+}
+
+/// Remembers what the cluster of `op` reads from memory.
+void PlanBuilder::addReads(Operation *op, Domain domain) {
+  for (Value operand : op->getOperands()) {
+    Value root = alignedRootOf(operand);
+    if (root && domain.rows > 1 && domainOf(operand.getType()) == domain &&
+        (!root.getDefiningOp() || find(root.getDefiningOp()) != find(op)))
+      readersOf[root].push_back(find(op));
+  }
 }
 
 Cluster *PlanBuilder::merge(Cluster *a, Cluster *b) {
@@ -217,27 +288,27 @@ void PlanBuilder::visitKernelOp(Operation *op, Domain domain) {
     if (sameDomain && (cluster->level == level || !cluster->readOutside))
       chosen = next;
   }
+  int64_t level = outsideLevel({});
   while (!chosen.empty()) {
-    int64_t level = std::max(outsideLevel(chosen), chosen.front()->level);
+    level = std::max(outsideLevel(chosen), chosen.front()->level);
     auto stuck = llvm::find_if(
         chosen, [&](Cluster *c) { return c->level < level && c->readOutside; });
-    if (stuck == chosen.end()) {
-      Cluster *cluster = chosen.front();
-      for (Cluster *other : ArrayRef(chosen).drop_front())
-        cluster = merge(cluster, other);
-      cluster->level = level;
-      cluster->domain.columns =
-          std::max(cluster->domain.columns, domain.columns);
-      cluster->ops.push_back(op);
-      clusterOf[op] = cluster;
-      return;
-    }
+    if (stuck == chosen.end())
+      break;
     chosen.erase(stuck);
+    level = outsideLevel({});
   }
-  clusters.push_back(std::make_unique<Cluster>());
-  Cluster *cluster = clusters.back().get();
-  cluster->domain = domain;
-  cluster->level = outsideLevel({});
+  addSiblings(op, domain, level, chosen);
+  if (chosen.empty()) {
+    clusters.push_back(std::make_unique<Cluster>());
+    chosen.push_back(clusters.back().get());
+    chosen.front()->domain = domain;
+  }
+  Cluster *cluster = chosen.front();
+  for (Cluster *other : ArrayRef(chosen).drop_front())
+    cluster = merge(cluster, other);
+  cluster->level = std::max(cluster->level, level);
+  cluster->domain.columns = std::max(cluster->domain.columns, domain.columns);
   cluster->ops.push_back(op);
   clusterOf[op] = cluster;
 }
@@ -257,6 +328,8 @@ void PlanBuilder::visit(Operation *op) {
     levelOf[op] = level;
   }
   Cluster *own = find(op);
+  if (own)
+    addReads(op, *getDomain(op));
   for (Value operand : op->getOperands())
     if (Operation *producer = producerOf(operand).first)
       if (Cluster *cluster = find(producer); cluster && cluster != own)

@@ -347,4 +347,41 @@ def PlanMemory : Pass<"mpt-plan-memory", "::mlir::ModuleOp"> {
   let statistics = [Statistic<"numLaunches", "launches", "launches in the step">];
 }
 
+def HoistTransposes : Pass<"mpt-hoist-transposes", "::mlir::ModuleOp"> {
+  let summary = "transposes of a product's result move in front of its casts";
+  let description = [{
+    A product writes through a transpose of its result if nothing else reads it
+    (merged heads). Casts stand right behind the product, so codes would be
+    transposed instead, and what is read in both orders would be one kernel each.
+    Expects `@step` after `--mpt-materialize-formats`, before `--mpt-decompose`.
+    Where every reader of a product's result is the same transpose, a cast whose
+    codes all go through it, or a maximum over all axes, they read the transposed
+    result instead; then the same for a reshape behind it. Stochastic casts stay:
+    their bits go by the element's index.
+
+        %c = mpt.quantize %x, %scale
+        %t = mpt.transpose %c {permutation = array<i64: 0, 2, 1, 3>}
+
+    becomes
+
+        %0 = mpt.transpose %x {permutation = array<i64: 0, 2, 1, 3>}
+        %t = mpt.quantize %0, %scale
+  }];
+  let statistics = [
+    Statistic<"numHoisted", "hoisted", "casts that follow a transpose now">
+  ];
+}
+
+def FusionReport : Pass<"mpt-fusion-report", "::mlir::ModuleOp"> {
+  let summary = "launches and bytes of the step, by layer";
+  let description = [{
+    Expects `@step` as `--mpt-fuse` leaves it, and changes nothing. Writes to
+    stderr what each layer launches and moves (products, kernels, one-row
+    kernels, passes that only cast, transpose or find an amax, the optimizer),
+    then the stand-alone passes by name. The same figures are in CUDA manifests.
+  }];
+  let options = [Option<"list", "list", "bool", "false",
+                        "say of each launch what it computes and moves">];
+}
+
 #endif // MPT_DIALECT_MPT_TRANSFORMS_PASSES
