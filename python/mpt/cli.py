@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpt import __version__, cli_explain, stages
 from mpt.console import console, fail
 from mpt.files import staged
+
+if TYPE_CHECKING:
+    from mpt.runtime import Package
+    from mpt.sentinels import SentinelLog
 
 
 def run_import(args: argparse.Namespace) -> None:
@@ -51,7 +56,9 @@ def run_kept(args: argparse.Namespace) -> None:
 
 def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
-    missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts)
+    with contextlib.ExitStack() as stack:
+        step = stack.enter_context(stages.watched(args.step)) if args.sentinels else args.step
+        missing = stages.build(step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts)
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
@@ -84,8 +91,10 @@ def run_train(args: argparse.Namespace) -> None:
             package.load(str(args.resume))
         first = package.step_number
         schedule = Schedule(args.lr, args.warmup)
-        records = train_package(package, batches, args.steps, schedule, first, args.seed)
-        with open_log(args.log, append=bool(args.resume)) as log:
+        with open_log(args.log, append=bool(args.resume)) as log, contextlib.ExitStack() as stack:
+            counts = stack.enter_context(sentinels_of(package, args)) if args.sentinels else None
+            listen = counts.add if counts else None
+            records = train_package(package, batches, args.steps, schedule, first, args.seed, listen)
             taken = follow(records, args.steps, f"train {args.package.name}", log)
         if args.checkpoint:
             with staged(args.checkpoint) as inner:
@@ -93,6 +102,15 @@ def run_train(args: argparse.Namespace) -> None:
     finally:
         package.close()
     console.print(f"step {taken[-1].step + 1}: loss {taken[-1].loss:.6f}, log {args.log}")
+
+
+def sentinels_of(package: Package, args: argparse.Namespace) -> SentinelLog:
+    """The log of what the package's scaled casts lose; raises ValueError if it was built without counts."""
+    from mpt import sentinels
+
+    if not sentinels.counts({entry["name"]: 0 for entry in package.results}):
+        raise ValueError(f"{args.package} counts nothing that casts lose: build an assigned step with mptc build --sentinels")
+    return sentinels.SentinelLog(args.sentinels, args.every, append=bool(args.resume))
 
 
 def run_profile(args: argparse.Namespace) -> None:
@@ -164,6 +182,32 @@ def run_study_model(args: argparse.Namespace) -> None:
         model.run(args.case, args.output, args.batches, args.corpus)
     else:
         model.report_files(args.metrics, args.output)
+
+
+def run_study_assignments(args: argparse.Namespace) -> None:
+    """Train one model under many assignments: do metrics foretell which of them train?"""
+    from mpt import verify
+    from mpt.study import assignments, model
+
+    criteria = verify.Criteria(window=max(1, min(100, args.steps // 5)), patience=max(1, min(50, args.steps // 10)))
+    plan = assignments.Plan(
+        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), criteria=criteria, batches=args.batches,
+        jobs=args.jobs, threads=args.threads, corpus=args.corpus,
+    )  # fmt: skip
+    try:
+        assignments.run(plan, args.output)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {args.output}")
+        raise
+
+
+def run_study_ranking(args: argparse.Namespace) -> None:
+    """Do metrics rank assignments by the damage that they do to loss and gradient?"""
+    from mpt.study import assignments, model, ranking
+
+    plan = assignments.Plan(model.CASES["demo"], batches=args.batches, spare=args.measured, threads=args.threads, jobs=1,
+                            corpus=args.corpus)  # fmt: skip
+    ranking.run(ranking.Ranking(plan), args.output)
 
 
 def run_export_weights(args: argparse.Namespace) -> None:
@@ -288,6 +332,7 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+    parser.add_argument("--sentinels", action="store_true", help="have steps count what their scaled casts lose")
     parser.add_argument("--carry-casts", action="store_true", help="keep low copies of parameters between steps")
 
     parser = command("audit", run_audit)
@@ -321,6 +366,8 @@ def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--checkpoint", type=Path, help="write the state after the last step")
     parser.add_argument("--log", type=Path, default=Path("losses.jsonl"))
+    parser.add_argument("--sentinels", type=Path, metavar="COUNTS.jsonl", help="of a package that was built with --sentinels")
+    parser.add_argument("--every", type=positive, default=100, metavar="STEPS", help="a line of --sentinels")
 
     parser = command("export-weights", run_export_weights)
     parser.add_argument("package", type=Path)
@@ -379,6 +426,22 @@ def add_study_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source.add_argument("--case", choices=["demo", "minilm"], help="prepare, train and profile this model first")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--batches", type=positive, default=8, help="measured at each point (--case)")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+    parser = command("study assignments", run_study_assignments)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result")
+    parser.add_argument("--steps", type=positive, default=1000)
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order")
+    parser.add_argument("--batches", type=positive, default=8, help="measured at each point")
+    parser.add_argument("--jobs", type=positive, default=2, help="runs side by side")
+    parser.add_argument("--threads", type=positive, default=1, help="of each run")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+    parser = command("study ranking", run_study_ranking)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="that of mptc study assignments, or another")
+    parser.add_argument("--batches", type=positive, default=8, help="profiled at each checkpoint")
+    parser.add_argument("--measured", type=positive, default=64, metavar="BATCHES", help="for the damage, at each checkpoint")
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
 
 

@@ -36,7 +36,7 @@ COLUMNS = {
 }
 # Errors that add up over products (docs/metrics.md), and whose.
 ADDITIVE = {"loss_mse": ("fprop",), "noise_ratio": ("dgrad", "wgrad"), "persistent": ("dgrad", "wgrad")}
-FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)( \[[^]]*\])?")
+FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)(\[[^]]*\])?")
 NUMBER = re.compile(r"(?<![\w.])\d+(\.\d+)?(e[-+]?\d+)?(?!\w)")
 
 
@@ -390,6 +390,8 @@ def comparison(
     found = changes(a, b)
     if a.policy != b.policy:
         yield f"policy: {a.policy} -> {b.policy}"
+    if a.where_it_pays != b.where_it_pays:
+        yield f"8 bits only where they pay: {' -> '.join('yes' if r.where_it_pays else 'no' for r in (a, b))}"
     if a.target != b.target:
         yield f"target: {a.target or 'none'} -> {b.target or 'none'}, so times are of different machines"
     for title, one, other in (("pins gone", a, b), ("new pins", b, a)):
@@ -461,8 +463,8 @@ def assignment(
     """
     with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
         record = Path(directory) / "decisions.json"
-        words = [f"{name}={value}" for name, value in ({"policy": policy} | dict(options)).items()]
-        words += [*(f"pin={pin}" for pin in pins), f"record={record}"]
-        passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
+        words = [stages.option(name, value) for name, value in ({"policy": policy} | dict(options)).items()]
+        words += [*(f"pin={pin}" for pin in pins), stages.option("record", record)]
+        passes = [f"--mpt-attach-metrics={stages.option('profile', metrics)}"] if metrics else []
         stages.run_tool("mpt-opt", [graph, *passes, f"--assign-precision={' '.join(words)}", "-o", os.devnull])
         return decisions.load(record)

@@ -20,13 +20,16 @@
 using namespace mlir;
 using namespace mpt;
 
-void mpt::buildCUDAPipeline(OpPassManager &manager, bool carryCasts) {
+void mpt::buildCUDAPipeline(OpPassManager &manager,
+                            const CUDAPipelineOptions &options) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
+  if (options.fuseAttention)
+    manager.addPass(createFormAttention());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
-  if (carryCasts)
+  if (options.carryCasts)
     manager.addPass(createCarryCasts());
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
@@ -34,12 +37,11 @@ void mpt::buildCUDAPipeline(OpPassManager &manager, bool carryCasts) {
 }
 
 void mpt::registerCUDAPipeline() {
-  PassPipelineRegistration<StepPipelineOptions>(
+  PassPipelineRegistration<CUDAPipelineOptions>(
       "mpt-cuda-pipeline",
-      "from a training step to kernels and products for the CUDA back end",
-      [](OpPassManager &manager, const StepPipelineOptions &options) {
-        buildCUDAPipeline(manager, options.carryCasts);
-      });
+      "from a training step to kernels and products for "
+      "the CUDA back end",
+      buildCUDAPipeline);
 }
 
 static LogicalResult writeFile(Location loc, StringRef path, StringRef text) {

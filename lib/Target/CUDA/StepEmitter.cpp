@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "StepEmitter.h"
+#include "AttentionEmitter.h"
 #include "ExpressionEmitter.h"
 #include "KernelEmitter.h"
 #include "llvm/ADT/MapVector.h"
@@ -33,10 +34,14 @@ struct StepEmitter {
   /// Kernels by symbol, in order of their first launch.
   llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
   unsigned nextProduct = 0;
+  AttentionEmitter attention;
 
   StepEmitter(const StepPlan &plan, const DeviceMemory &memory,
               StringRef graphHash, llvm::raw_ostream &os)
-      : plan(plan), memory(memory), graphHash(graphHash), w(os) {}
+      : plan(plan), memory(memory), graphHash(graphHash), w(os),
+        attention(plan, [this](Type element, StepPlan::Access access) {
+          return at(element, access);
+        }) {}
 
   LogicalResult run();
   LogicalResult buildModels();
@@ -107,6 +112,8 @@ void StepEmitter::header() {
                 Twine(memory.bytes) + " bytes of device memory.",
             "// ");
   w.blank();
+  if (!attention.empty())
+    w.line("#include \"mpt/CUDA/HopperAttentionGrad.h\"");
   w.line("#include \"mpt/CUDA/Kernels.h\"");
   if (hasProducts())
     w.line("#include \"mpt/CUDA/Products.h\"");
@@ -393,6 +400,10 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
             quoted(launch.name)},
            ";");
     break;
+  case StepPlan::LaunchKind::Attention:
+  case StepPlan::LaunchKind::AttentionGrad:
+    w.line(attention.launch(launch, safe(launch.name)));
+    break;
   }
 }
 
@@ -587,7 +598,7 @@ void StepEmitter::interface() {
     w.line("step.deriveBy(derive);");
   w.list("return !step.open",
          {"memoryBytes", "tensors", "constants", "buffers",
-          hasProducts() ? "load" : "[] {}", "enqueue"},
+          attention.loader(hasProducts() ? "load" : ""), "enqueue"},
          ";");
   w.close();
   w.blank();
@@ -626,6 +637,8 @@ LogicalResult StepEmitter::run() {
   emitKernels();
   places();
   if (failed(products()))
+    return failure();
+  if (failed(attention.emit(w)))
     return failure();
   launchList();
   tables();

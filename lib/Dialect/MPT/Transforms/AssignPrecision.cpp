@@ -28,6 +28,7 @@ namespace mpt {
 
 using namespace mlir;
 using namespace mpt;
+using precision::PolicyKind;
 using precision::Side;
 
 namespace {
@@ -378,9 +379,12 @@ LogicalResult Driver::decide() {
   return report(precision::verify(problem, outcome.decisions));
 }
 
-/// Errors decide, except under the policy `budget`: what they admit can take
-/// longer than BF16.
+/// Policies that choose 8 bits without a look at the time can choose what takes
+/// longer than BF16. Pins alone are somebody's wish.
 void Driver::warnIfSlower() {
+  if (problem.policy != PolicyKind::Threshold &&
+      problem.policy != PolicyKind::Uniform)
+    return;
   std::vector<precision::FormatPair> formats;
   for (const precision::Decision &decision : outcome.decisions)
     formats.push_back(decision.chosen);

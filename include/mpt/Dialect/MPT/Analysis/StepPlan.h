@@ -33,7 +33,15 @@ struct StepPlan {
     unsigned buffer = 0;
     int64_t offset = 0;
   };
-  enum class LaunchKind { Kernel, Product, ScatterAdd, Copy, Fill };
+  enum class LaunchKind {
+    Kernel,
+    Product,
+    ScatterAdd,
+    Copy,
+    Fill,
+    Attention,
+    AttentionGrad
+  };
   struct Launch {
     LaunchKind kind;
     std::string name;
@@ -41,7 +49,7 @@ struct StepPlan {
     mlir::Operation *op = nullptr;
     /// Kernel: arguments, then results. Product: lhs, rhs, inverse scales,
     /// result. Scatter: init, ids, updates, result. Copy: source, result.
-    /// Fill: result.
+    /// Fill: result. Attention and its gradient: operands, then results.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;
@@ -78,8 +86,8 @@ struct StepPlan {
   /// The most bytes that are live at once: no arena can be smaller.
   int64_t liveBytes = 0;
 
-  /// Plans `step`, which holds kernel calls, products, scatters, views and
-  /// constants only, and beside it `@init`, if the module has it.
+  /// Plans `step`, which holds kernel calls, products, attention, scatters,
+  /// views and constants only, and beside it `@init`, if the module has it.
   static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step);
   /// Every access inside its buffer, everything read was written before, and no
   /// two buffers share bytes while both are live.
