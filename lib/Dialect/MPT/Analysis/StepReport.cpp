@@ -45,6 +45,20 @@ static int64_t bytesRead(BlockArgument argument) {
   return std::min(whole, gathered);
 }
 
+/// Three kernels: the rows' products, the gradient of queries, and those of
+/// keys and values, of which the last two read everything but the output.
+static int64_t attentionGradReads(AttentionGradOp op) {
+  int64_t output = bytesOf(op.getOutput().getType());
+  int64_t inputs = bytesOf(op.getRowProducts().getType());
+  for (Value operand : op->getOperands())
+    inputs += bytesOf(operand.getType());
+  return output + bytesOf(op.getGradOutput().getType()) + 2 * (inputs - output);
+}
+
+int64_t mpt::countKernels(const StepPlan::Launch &launch) {
+  return launch.kind == StepPlan::LaunchKind::AttentionGrad ? 3 : 1;
+}
+
 Traffic mpt::getTraffic(const StepPlan::Launch &launch) {
   Traffic traffic;
   if (!launch.op) { // copies read what they write, fills do not
@@ -59,6 +73,10 @@ Traffic mpt::getTraffic(const StepPlan::Launch &launch) {
   }
   for (Type type : launch.op->getResultTypes())
     traffic.written += bytesOf(type);
+  if (auto grad = dyn_cast<AttentionGradOp>(launch.op)) {
+    traffic.read = attentionGradReads(grad);
+    return traffic;
+  }
   if (func::FuncOp kernel = getKernel(launch)) {
     for (BlockArgument argument : kernel.getArguments())
       traffic.read += bytesRead(argument);
@@ -89,7 +107,10 @@ static bool isStandAlone(func::FuncOp kernel) {
 }
 
 LaunchClass mpt::classify(const StepPlan::Launch &launch) {
-  if (launch.kind == StepPlan::LaunchKind::Product)
+  using LaunchKind = StepPlan::LaunchKind;
+  if (llvm::is_contained({LaunchKind::Product, LaunchKind::Attention,
+                          LaunchKind::AttentionGrad},
+                         launch.kind))
     return LaunchClass::Product;
   func::FuncOp kernel = getKernel(launch);
   if (!kernel)
@@ -160,7 +181,7 @@ std::vector<LayerTraffic> mpt::getLayerTraffic(const StepPlan &plan) {
     layer.name = name.str();
     auto which = static_cast<unsigned>(classify(launch));
     Traffic traffic = getTraffic(launch);
-    ++layer.launches[which];
+    layer.launches[which] += countKernels(launch);
     layer.bytes[which] += traffic.read + traffic.written;
   }
   std::vector<LayerTraffic> all;

@@ -21,9 +21,12 @@ struct Traffic {
 };
 Traffic getTraffic(const StepPlan::Launch &launch);
 
+/// Kernels that one entry of the launch list is.
+int64_t countKernels(const StepPlan::Launch &launch);
+
 /// What a launch is for.
 enum class LaunchClass {
-  Product,
+  Product,    ///< products, and attention, which is made of them
   Kernel,     ///< over rows, in the forward or the backward pass
   Small,      ///< over one row: a scale, an amax of the rows' amaxes
   StandAlone, ///< a pass over a tensor only to cast, transpose or find an amax
