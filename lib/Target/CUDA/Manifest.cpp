@@ -86,6 +86,11 @@ void Writer::attention(const StepPlan::Launch &launch) {
     json.attribute("keep_probability", static_cast<double>(*shape.keep));
     json.attribute("dropout_id", shape.dropoutId);
   }
+  json.attribute("implementation", "own");
+  json.attributeArray("kernel", [&] {
+    for (const std::string &name : getAttentionKernels(launch))
+      json.value(name);
+  });
   json.attribute("bias", shape.hasBias);
   if (shape.hasBias)
     json.attribute("bias_stride", shape.biasStride);
