@@ -9,7 +9,6 @@
 #include "mpt/Precision/Kept.h"
 #include "JsonReader.h"
 #include "mpt/Precision/Budget.h"
-#include "mpt/Support/Json.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 using namespace mlir;
@@ -22,83 +21,54 @@ using namespace mpt::precision;
 
 namespace {
 
-struct KeptReader : JsonReader {
-  MLIRContext *context;
+void readCandidate(JsonNode node, MLIRContext *context,
+                   std::vector<KeptCandidate> &candidates) {
+  JsonNode format = node.field("format");
+  std::string name = format.text();
+  KeptCandidate found;
+  found.noiseRatio = node.field("noise_ratio").number();
+  found.spread = node.field("noise_ratio_spread").number();
+  if (!node)
+    return;
+  auto pair = parseFormats(context, name);
+  if (!pair)
+    return format.fail(llvm::toString(pair.takeError()));
+  if (pair->lhs != pair->rhs)
+    return format.fail("expected one format, found '" + name + "'");
+  found.format = pair->lhs;
+  for (const KeptCandidate &other : candidates)
+    if (other.format == found.format)
+      format.fail("'" + name + "' is there twice");
+  candidates.push_back(found);
+}
+
+KeptProfile readProfile(JsonNode root, MLIRContext *context) {
   KeptProfile profile;
-
-  KeptReader(MLIRContext *context, StringRef source)
-      : JsonReader(source), context(context) {
-    profile.source = source.str();
-  }
-
-  bool candidate(const llvm::json::Value &value, const std::string &place,
-                 std::vector<KeptCandidate> &candidates) {
-    const llvm::json::Object *entry = asObject(value, place);
-    std::string name;
-    KeptCandidate found;
-    if (!entry || !string(*entry, place, "format", name) ||
-        !number(*entry, place, "noise_ratio", found.noiseRatio) ||
-        !number(*entry, place, "noise_ratio_spread", found.spread))
-      return false;
-    auto pair = parseFormats(context, name);
-    if (!pair)
-      return fail(place, llvm::toString(pair.takeError()));
-    if (pair->lhs != pair->rhs)
-      return fail(place, "'format' is '" + name + "', expected one format");
-    found.format = pair->lhs;
-    for (const KeptCandidate &other : candidates)
-      if (other.format == found.format)
-        return fail(place, "format '" + name + "' is there twice");
-    candidates.push_back(found);
-    return true;
-  }
-
-  bool tensor(const llvm::json::Value &value, const std::string &place) {
-    const llvm::json::Object *entry = asObject(value, place);
-    std::string name;
-    if (!entry || !string(*entry, place, "name", name))
-      return false;
-    const llvm::json::Array *list = array(*entry, place, "candidates");
-    if (!list)
-      return false;
-    auto [it, isNew] = profile.tensors.try_emplace(name);
+  root.header("mpt-kept", 1);
+  profile.graphHash = root.field("graph_hash").text();
+  for (JsonNode tensor : root.field("tensors").items()) {
+    JsonNode name = tensor.field("name");
+    auto [it, isNew] = profile.tensors.try_emplace(name.text());
     if (!isNew)
-      return fail(place, "tensor '" + name + "' is there twice");
-    for (const auto &[i, one] : llvm::enumerate(*list))
-      if (!candidate(one, place + ".candidates[" + std::to_string(i) + "]",
-                     it->second))
-        return false;
-    return true;
+      name.fail("tensor '" + it->first + "' is there twice");
+    for (JsonNode candidate : tensor.field("candidates").items())
+      readCandidate(candidate, context, it->second);
   }
-
-  bool read(const llvm::json::Value &root) {
-    const llvm::json::Object *object = asObject(root, "");
-    if (!object || !header(*object, "mpt-kept", 1) ||
-        !string(*object, "", "graph_hash", profile.graphHash))
-      return false;
-    const llvm::json::Array *list = array(*object, "", "tensors");
-    if (!list)
-      return false;
-    for (const auto &[i, one] : llvm::enumerate(*list))
-      if (!tensor(one, "tensors[" + std::to_string(i) + "]"))
-        return false;
-    return true;
-  }
-};
+  return profile;
+}
 
 } // namespace
 
 llvm::Expected<KeptProfile> precision::parseKeptProfile(MLIRContext *context,
                                                         StringRef text,
                                                         StringRef source) {
-  KeptReader reader(context, source);
-  auto root = parseJson(text);
-  if (!root)
-    return llvm::createStringError(source + ": " +
-                                   llvm::toString(root.takeError()));
-  if (!reader.read(*root))
-    return llvm::createStringError(reader.error);
-  return std::move(reader.profile);
+  KeptProfile profile;
+  if (llvm::Error error = readDocument(text, source, [&](JsonNode root) {
+        profile = readProfile(root, context);
+      }))
+    return std::move(error);
+  profile.source = source.str();
+  return profile;
 }
 
 llvm::Expected<KeptProfile> precision::readKeptProfile(MLIRContext *context,

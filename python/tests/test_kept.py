@@ -240,17 +240,17 @@ def test_bad_profiles(bert: Path, tmp_path: Path, capsys) -> None:
     first, *rest = good["tensors"]
     one = first["candidates"][0]
     assert "bad.json" in refused(bert, tmp_path, capsys, "{")
-    assert "'format' is 'mpt-metrics', expected 'mpt-kept'" in change(format="mpt-metrics")
-    assert "version 2 is not understood" in change(version=2)
+    assert "expected format 'mpt-kept', found 'mpt-metrics'" in change(format="mpt-metrics")
+    assert "expected version 1, found 2" in change(version=2)
     assert "measured on another graph: expected graph_hash" in change(graph_hash="0123456789abcdef")
     assert f"nothing was measured of '{first['name']}', which the backward pass reads" in change(tensors=rest)
     assert f"tensor '{first['name']}' is there twice" in change(tensors=[first, first])
     for candidates, message in (
-        ([one | {"noise_ratio": -1}], "'noise_ratio' is -1, expected a number of 0 or more"),
-        ([one | {"noise_ratio": None}], "'noise_ratio' is null"),
+        ([one | {"noise_ratio": -1}], "noise_ratio: expected a finite number of at least 0, found -1"),
+        ([one | {"noise_ratio": None}], "noise_ratio: expected a finite number of at least 0, found null"),
         ([one | {"format": "bf17"}], "bf17"),
-        ([one | {"format": "bf16/f8E4M3FN"}], "expected one format"),
-        ([one, one], "format 'bf16' is there twice"),
+        ([one | {"format": "bf16/f8E4M3FN"}], "expected one format, found"),
+        ([one, one], "format: 'bf16' is there twice"),
         ([{"format": "bf16", "noise_ratio": 1}], "'noise_ratio_spread' is missing"),
     ):
         assert message in change(tensors=[first | {"candidates": candidates}, *rest])
