@@ -9,7 +9,6 @@
 #include "mpt/Precision/Kept.h"
 #include "JsonReader.h"
 #include "mpt/Precision/Budget.h"
-#include "mpt/Support/Json.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 using namespace mlir;
@@ -20,85 +19,50 @@ using namespace mpt::precision;
 // The file
 //===----------------------------------------------------------------------===//
 
-namespace {
+static void readCandidate(JsonNode entry, MLIRContext *context,
+                          std::vector<KeptCandidate> &candidates) {
+  KeptCandidate found;
+  std::string name = entry.field("format").nonEmpty();
+  found.noiseRatio = entry.field("noise_ratio").number();
+  found.spread = entry.field("noise_ratio_spread").number();
+  if (!entry)
+    return;
+  auto pair = parseFormats(context, name);
+  if (!pair)
+    return entry.fail(llvm::toString(pair.takeError()));
+  if (pair->lhs != pair->rhs)
+    return entry.fail("'format' is '" + name + "', expected one format");
+  found.format = pair->lhs;
+  for (const KeptCandidate &other : candidates)
+    if (other.format == found.format)
+      return entry.fail("format '" + name + "' is there twice");
+  candidates.push_back(found);
+}
 
-struct KeptReader : JsonReader {
-  MLIRContext *context;
-  KeptProfile profile;
-
-  KeptReader(MLIRContext *context, StringRef source)
-      : JsonReader(source), context(context) {
-    profile.source = source.str();
-  }
-
-  bool candidate(const llvm::json::Value &value, const std::string &place,
-                 std::vector<KeptCandidate> &candidates) {
-    const llvm::json::Object *entry = asObject(value, place);
-    std::string name;
-    KeptCandidate found;
-    if (!entry || !string(*entry, place, "format", name) ||
-        !number(*entry, place, "noise_ratio", found.noiseRatio) ||
-        !number(*entry, place, "noise_ratio_spread", found.spread))
-      return false;
-    auto pair = parseFormats(context, name);
-    if (!pair)
-      return fail(place, llvm::toString(pair.takeError()));
-    if (pair->lhs != pair->rhs)
-      return fail(place, "'format' is '" + name + "', expected one format");
-    found.format = pair->lhs;
-    for (const KeptCandidate &other : candidates)
-      if (other.format == found.format)
-        return fail(place, "format '" + name + "' is there twice");
-    candidates.push_back(found);
-    return true;
-  }
-
-  bool tensor(const llvm::json::Value &value, const std::string &place) {
-    const llvm::json::Object *entry = asObject(value, place);
-    std::string name;
-    if (!entry || !string(*entry, place, "name", name))
-      return false;
-    const llvm::json::Array *list = array(*entry, place, "candidates");
-    if (!list)
-      return false;
+static void readProfile(JsonNode root, MLIRContext *context,
+                        KeptProfile &profile) {
+  root.header("mpt-kept", 1);
+  profile.graphHash = root.field("graph_hash").nonEmpty();
+  for (JsonNode entry : root.field("tensors").items()) {
+    std::string name = entry.field("name").nonEmpty();
     auto [it, isNew] = profile.tensors.try_emplace(name);
-    if (!isNew)
-      return fail(place, "tensor '" + name + "' is there twice");
-    for (const auto &[i, one] : llvm::enumerate(*list))
-      if (!candidate(one, place + ".candidates[" + std::to_string(i) + "]",
-                     it->second))
-        return false;
-    return true;
+    if (entry && !isNew)
+      entry.fail("tensor '" + name + "' is there twice");
+    for (JsonNode candidate : entry.field("candidates").items())
+      readCandidate(candidate, context, it->second);
   }
-
-  bool read(const llvm::json::Value &root) {
-    const llvm::json::Object *object = asObject(root, "");
-    if (!object || !header(*object, "mpt-kept", 1) ||
-        !string(*object, "", "graph_hash", profile.graphHash))
-      return false;
-    const llvm::json::Array *list = array(*object, "", "tensors");
-    if (!list)
-      return false;
-    for (const auto &[i, one] : llvm::enumerate(*list))
-      if (!tensor(one, "tensors[" + std::to_string(i) + "]"))
-        return false;
-    return true;
-  }
-};
-
-} // namespace
+}
 
 llvm::Expected<KeptProfile> precision::parseKeptProfile(MLIRContext *context,
                                                         StringRef text,
                                                         StringRef source) {
-  KeptReader reader(context, source);
-  auto root = parseJson(text);
-  if (!root)
-    return llvm::createStringError(source + ": " +
-                                   llvm::toString(root.takeError()));
-  if (!reader.read(*root))
-    return llvm::createStringError(reader.error);
-  return std::move(reader.profile);
+  KeptProfile profile;
+  profile.source = source.str();
+  if (llvm::Error error = readDocument(text, source, [&](JsonNode root) {
+        readProfile(root, context, profile);
+      }))
+    return std::move(error);
+  return profile;
 }
 
 llvm::Expected<KeptProfile> precision::readKeptProfile(MLIRContext *context,

@@ -246,8 +246,8 @@ def test_bad_profiles(bert: Path, tmp_path: Path, capsys) -> None:
     assert f"nothing was measured of '{first['name']}', which the backward pass reads" in change(tensors=rest)
     assert f"tensor '{first['name']}' is there twice" in change(tensors=[first, first])
     for candidates, message in (
-        ([one | {"noise_ratio": -1}], "'noise_ratio' is -1, expected a number of 0 or more"),
-        ([one | {"noise_ratio": None}], "'noise_ratio' is null"),
+        ([one | {"noise_ratio": -1}], "noise_ratio: expected a finite number of at least 0, found -1"),
+        ([one | {"noise_ratio": None}], "noise_ratio: expected a finite number of at least 0, found null"),
         ([one | {"format": "bf17"}], "bf17"),
         ([one | {"format": "bf16/f8E4M3FN"}], "expected one format"),
         ([one, one], "format 'bf16' is there twice"),
