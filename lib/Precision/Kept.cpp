@@ -19,49 +19,55 @@ using namespace mpt::precision;
 // The file
 //===----------------------------------------------------------------------===//
 
-static void readCandidate(JsonNode entry, MLIRContext *context,
-                          std::vector<KeptCandidate> &candidates) {
+namespace {
+
+void readCandidate(JsonNode node, MLIRContext *context,
+                   std::vector<KeptCandidate> &candidates) {
+  JsonNode format = node.field("format");
+  std::string name = format.text();
   KeptCandidate found;
-  std::string name = entry.field("format").nonEmpty();
-  found.noiseRatio = entry.field("noise_ratio").number();
-  found.spread = entry.field("noise_ratio_spread").number();
-  if (!entry)
+  found.noiseRatio = node.field("noise_ratio").number();
+  found.spread = node.field("noise_ratio_spread").number();
+  if (!node)
     return;
   auto pair = parseFormats(context, name);
   if (!pair)
-    return entry.fail(llvm::toString(pair.takeError()));
+    return format.fail(llvm::toString(pair.takeError()));
   if (pair->lhs != pair->rhs)
-    return entry.fail("'format' is '" + name + "', expected one format");
+    return format.fail("expected one format, found '" + name + "'");
   found.format = pair->lhs;
   for (const KeptCandidate &other : candidates)
     if (other.format == found.format)
-      return entry.fail("format '" + name + "' is there twice");
+      format.fail("'" + name + "' is there twice");
   candidates.push_back(found);
 }
 
-static void readProfile(JsonNode root, MLIRContext *context,
-                        KeptProfile &profile) {
+KeptProfile readProfile(JsonNode root, MLIRContext *context) {
+  KeptProfile profile;
   root.header("mpt-kept", 1);
-  profile.graphHash = root.field("graph_hash").nonEmpty();
-  for (JsonNode entry : root.field("tensors").items()) {
-    std::string name = entry.field("name").nonEmpty();
-    auto [it, isNew] = profile.tensors.try_emplace(name);
-    if (entry && !isNew)
-      entry.fail("tensor '" + name + "' is there twice");
-    for (JsonNode candidate : entry.field("candidates").items())
+  profile.graphHash = root.field("graph_hash").text();
+  for (JsonNode tensor : root.field("tensors").items()) {
+    JsonNode name = tensor.field("name");
+    auto [it, isNew] = profile.tensors.try_emplace(name.text());
+    if (!isNew)
+      name.fail("tensor '" + it->first + "' is there twice");
+    for (JsonNode candidate : tensor.field("candidates").items())
       readCandidate(candidate, context, it->second);
   }
+  return profile;
 }
+
+} // namespace
 
 llvm::Expected<KeptProfile> precision::parseKeptProfile(MLIRContext *context,
                                                         StringRef text,
                                                         StringRef source) {
   KeptProfile profile;
-  profile.source = source.str();
   if (llvm::Error error = readDocument(text, source, [&](JsonNode root) {
-        readProfile(root, context, profile);
+        profile = readProfile(root, context);
       }))
     return std::move(error);
+  profile.source = source.str();
   return profile;
 }
 

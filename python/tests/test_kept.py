@@ -208,14 +208,17 @@ def held_bytes(package: Path) -> int:
 
 
 def test_kept_tensors_take_less_memory(bert: Path, tmp_path: Path) -> None:
-    """What is held between the passes shrinks by what the record says; by more where a product reads the same cast."""
+    """What is held between the passes shrinks by about what the record says.
+
+    By more where a product reads the same cast, by less in attention, whose kernels hold no probabilities anyway.
+    """
     sizes = []
     for form in ("f32", "bf16"):
         record = assign(bert, tmp_path / f"{form}.mlir", "bf16", kept=form)
         stages.build(tmp_path / f"{form}.mlir", tmp_path / form, "cuda")
         sizes.append(held_bytes(tmp_path / form))
     saved = record["f32_bytes"] - record["bytes"]
-    assert saved <= sizes[0] - sizes[1] <= 1.25 * saved
+    assert 0.8 * saved < sizes[0] - sizes[1] < 1.25 * saved
 
 
 #
