@@ -253,7 +253,7 @@ def test_bad_profiles(bert: Path, tmp_path: Path, capsys) -> None:
         ([one | {"noise_ratio": None}], "noise_ratio: expected a finite number of at least 0, found null"),
         ([one | {"format": "bf17"}], "bf17"),
         ([one | {"format": "bf16/f8E4M3FN"}], "expected one format"),
-        ([one, one], "format 'bf16' is there twice"),
+        ([one, one], "'bf16' is there twice"),
         ([{"format": "bf16", "noise_ratio": 1}], "'noise_ratio_spread' is missing"),
     ):
         assert message in change(tensors=[first | {"candidates": candidates}, *rest])
