@@ -372,7 +372,8 @@ def main() -> int:
         prepared = args.prepared
         if prepared.is_file():
             with tarfile.open(prepared) as tar:
-                tar.extractall(work, filter="data")
+                # Debian 12's Python does not know filters yet.
+                tar.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
             (prepared,) = Path(work).iterdir()
         return run(prepared, args, clock)
 

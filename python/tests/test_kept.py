@@ -208,14 +208,17 @@ def held_bytes(package: Path) -> int:
 
 
 def test_kept_tensors_take_less_memory(bert: Path, tmp_path: Path) -> None:
-    """What is held between the passes shrinks by what the record says; by more where a product reads the same cast."""
+    """What is held between the passes shrinks by about what the record says.
+
+    By more where a product reads the same cast, by less in attention, whose kernels hold no probabilities anyway.
+    """
     sizes = []
     for form in ("f32", "bf16"):
         record = assign(bert, tmp_path / f"{form}.mlir", "bf16", kept=form)
         stages.build(tmp_path / f"{form}.mlir", tmp_path / form, "cuda")
         sizes.append(held_bytes(tmp_path / form))
     saved = record["f32_bytes"] - record["bytes"]
-    assert saved <= sizes[0] - sizes[1] <= 1.25 * saved
+    assert 0.8 * saved < sizes[0] - sizes[1] < 1.25 * saved
 
 
 #
@@ -249,8 +252,8 @@ def test_bad_profiles(bert: Path, tmp_path: Path, capsys) -> None:
         ([one | {"noise_ratio": -1}], "noise_ratio: expected a finite number of at least 0, found -1"),
         ([one | {"noise_ratio": None}], "noise_ratio: expected a finite number of at least 0, found null"),
         ([one | {"format": "bf17"}], "bf17"),
-        ([one | {"format": "bf16/f8E4M3FN"}], "expected one format, found"),
-        ([one, one], "format: 'bf16' is there twice"),
+        ([one | {"format": "bf16/f8E4M3FN"}], "expected one format"),
+        ([one, one], "'bf16' is there twice"),
         ([{"format": "bf16", "noise_ratio": 1}], "'noise_ratio_spread' is missing"),
     ):
         assert message in change(tensors=[first | {"candidates": candidates}, *rest])

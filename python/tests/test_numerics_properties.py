@@ -93,7 +93,8 @@ def test_codes_survive(format: str, exponent: int) -> None:
 
 @given(formats, vectors())
 def test_monotonic(format: str, x: np.ndarray) -> None:
-    assert (np.diff(held(np.sort(x), format)) >= 0).all()
+    y = held(np.sort(x), format)
+    assert (y[1:] >= y[:-1]).all()  # their difference may be inf - inf
 
 
 @given(formats, vectors(), roundings, draws)
