@@ -75,7 +75,15 @@ struct TableReader : JsonReader {
       return false;
     if (us == 0)
       return fail(place, "'us' is 0, expected more");
-    if (!table.times.try_emplace({shape, lhs, rhs}, us).second)
+    std::string implementation;
+    if (entry->get("implementation")) {
+      if (!string(*entry, place, "implementation", implementation))
+        return false;
+      if (implementation != "own" && implementation != "cublaslt")
+        return fail(place, "'implementation' is '" + implementation +
+                               "', expected 'own' or 'cublaslt'");
+    }
+    if (!table.times.try_emplace({shape, lhs, rhs, implementation}, us).second)
       return fail(place, "shape and formats are there twice");
     return true;
   }
@@ -103,8 +111,18 @@ struct TableReader : JsonReader {
 
 std::optional<double> TuningTable::find(const ProductShape &shape,
                                         const FormatPair &formats) const {
-  auto it =
-      times.find({shape, formats.lhs.getStorage(), formats.rhs.getStorage()});
+  std::optional<double> least;
+  for (StringRef implementation : {"", "own", "cublaslt"})
+    if (auto us = find(shape, formats, implementation))
+      least = least ? std::min(*least, *us) : *us;
+  return least;
+}
+
+std::optional<double> TuningTable::find(const ProductShape &shape,
+                                        const FormatPair &formats,
+                                        StringRef implementation) const {
+  auto it = times.find({shape, formats.lhs.getStorage(),
+                        formats.rhs.getStorage(), implementation.str()});
   if (it == times.end())
     return std::nullopt;
   return it->second;

@@ -35,7 +35,9 @@ def run_assign(args: argparse.Namespace) -> None:
 
 def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
-    missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True)
+    missing = stages.build(
+        args.step, args.output, args.target, args.engine, nvcc=True, products=args.products, tuning=args.tuning
+    )
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
@@ -269,6 +271,8 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+    parser.add_argument("--products", default="auto", choices=stages.PRODUCTS, help="who multiplies on CUDA")
+    parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help="measured times, for --products=auto")
 
     parser = command("audit", run_audit)
     parser.add_argument("package", type=Path)

@@ -19,6 +19,7 @@ from mpt.files import link_or_copy, staged
 
 TARGETS = ("cpu", "cuda")
 ENGINES = ("blas", "reference")
+PRODUCTS = ("own", "cublaslt", "auto")
 POLICIES = ("threshold", "budget", "uniform", "bf16", "fp32")
 
 
@@ -143,12 +144,23 @@ def watch(step: Path, out: Path) -> None:
     optimise(step, out, ["--canonicalize", "--cse", "--mpt-materialize-formats=sentinels"])
 
 
-def build(step: Path, out: Path, target: str, engine: str = "blas", nvcc: bool = False) -> str:
+def build(
+    step: Path,
+    out: Path,
+    target: str,
+    engine: str = "blas",
+    nvcc: bool = False,
+    products: str = "auto",
+    tuning: Path | None = None,
+) -> str:
     """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda).
 
-    nvcc: compile CUDA sources too, where that is possible. Returns what kept it from being done, or "".
+    products: who multiplies on CUDA (docs/cuda.md); tuning: measured times for it. nvcc: compile CUDA
+    sources too, where that is possible. Returns what kept it from being done, or "".
     """
-    options = [f"--target={target}"] + ([f"--engine={engine}"] if target == "cpu" else [])
+    options = [f"--target={target}"]
+    options += [f"--engine={engine}"] if target == "cpu" else [f"--products={products}"]
+    options += [f"--tuning={tuning}"] if tuning else []
     with staged(out) as inner:
         run_tool("mpt-build", [step, "-o", inner, *options])
         if target != "cuda" or not nvcc:

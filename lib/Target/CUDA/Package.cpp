@@ -20,7 +20,8 @@
 using namespace mlir;
 using namespace mpt;
 
-void mpt::buildCUDAPipeline(OpPassManager &manager) {
+void mpt::buildCUDAPipeline(OpPassManager &manager,
+                            const CUDAPipelineOptions &options) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
@@ -29,13 +30,17 @@ void mpt::buildCUDAPipeline(OpPassManager &manager) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createFuse());
+  manager.addPass(
+      createChooseProducts({options.products, options.target, options.tuning}));
+  if (options.epilogues)
+    manager.addPass(createFuseEpilogues());
 }
 
 void mpt::registerCUDAPipeline() {
-  PassPipelineRegistration<>("mpt-cuda-pipeline",
-                             "from a training step to kernels and products for "
-                             "the CUDA back end",
-                             buildCUDAPipeline);
+  PassPipelineRegistration<CUDAPipelineOptions>(
+      "mpt-cuda-pipeline",
+      "from a training step to kernels and products for the CUDA back end",
+      buildCUDAPipeline);
 }
 
 static LogicalResult writeFile(Location loc, StringRef path, StringRef text) {

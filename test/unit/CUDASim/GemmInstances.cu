@@ -99,6 +99,11 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
             Store<uint16_t>{{}, toBF16, args.n}));
   product<Config<Format::BF16, Format::BF16, 64, 6, false>>(
       a, b, args, chain(RowSums{{}, to}, Store<float>{{}, to, args.n}));
+  // Held as [k, m] and [k, n].
+  product<Config<Format::BF16, Format::BF16, 128, 6, false, true, true>>(
+      a, b, args, chain(Store<float>{{}, to, args.n}));
+  product<Config<Format::BF16, Format::BF16, 256, 4, false, false, true>>(
+      a, b, args, chain(Store<float>{{}, to, args.n}));
   mpt::attention::Operand qkv = {a, 3072, 3072 * 512};
   mpt::attention::run("attention", qkv, qkv, qkv, heads, 64, nullptr);
   mpt::attention::runGradient("attention/grad", qkv, qkv, qkv, qkv, qkv, grad,

@@ -11,6 +11,9 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+#include "mpt/Dialect/MPT/Analysis/OwnProducts.h"
+#include "mpt/Precision/PolicyKind.h"
 
 namespace mpt {
 
@@ -19,9 +22,31 @@ struct CUDAPackageOptions {
   std::string weights;
 };
 
+/// Who multiplies (`--mpt-choose-products`), and whether products take in the
+/// kernel behind them (`--mpt-fuse-epilogues`).
+struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
+  Option<ProductEngine> products{
+      *this, "products", llvm::cl::desc("who multiplies"),
+      llvm::cl::init(ProductEngine::Auto),
+      llvm::cl::values(
+          clEnumValN(ProductEngine::Own, "own", "our kernels"),
+          clEnumValN(ProductEngine::CublasLt, "cublaslt", "cuBLASLt"),
+          clEnumValN(ProductEngine::Auto, "auto", "the faster one"))};
+  Option<std::string> target{*this, "target",
+                             llvm::cl::desc("machine that runs the step"),
+                             llvm::cl::init(precision::kDefaultTarget)};
+  Option<std::string> tuning{
+      *this, "tuning", llvm::cl::desc("measured times of products (JSON)"),
+      llvm::cl::init("")};
+  Option<bool> epilogues{*this, "epilogues",
+                         llvm::cl::desc("own products take in kernels"),
+                         llvm::cl::init(true)};
+};
+
 /// From a step (with or without casts) to kernels, products, scatters and
 /// views: what every CUDA package goes through, in order.
-void buildCUDAPipeline(mlir::OpPassManager &manager);
+void buildCUDAPipeline(mlir::OpPassManager &manager,
+                       const CUDAPipelineOptions &options);
 /// Registers `--mpt-cuda-pipeline`.
 void registerCUDAPipeline();
 

@@ -124,8 +124,8 @@ ArrayRef<int64_t> shapeOf(Value value) {
 
 class ModelBuilder {
 public:
-  explicit ModelBuilder(KernelModel &model)
-      : model(model), kernel(model.function) {}
+  ModelBuilder(KernelModel &model, int64_t columns)
+      : model(model), kernel(model.function), wantedColumns(columns) {}
 
   LogicalResult run() {
     if (failed(checkBody()) || failed(findDomain()) || failed(addResults()) ||
@@ -168,6 +168,7 @@ private:
   func::FuncOp kernel;
   func::ReturnOp terminator;
   int64_t size = 1;         ///< points of the domain
+  int64_t wantedColumns;    ///< unless something settles them
   int64_t fixedColumns = 0; ///< as reductions demand, or 0
   SmallVector<PendingMaps, 16> pending;
   std::map<std::pair<void *, std::vector<int64_t>>, unsigned> known;
@@ -257,6 +258,8 @@ LogicalResult ModelBuilder::findDomain() {
              << (chunkRows ? chunkRows : rows) << " rows"
              << (fixedColumns ? " of its reductions' columns" : "");
     fixedColumns = size / rows;
+  } else if (wantedColumns && size % wantedColumns == 0) {
+    fixedColumns = wantedColumns;
   }
   return success();
 }
@@ -562,10 +565,11 @@ LogicalResult ModelBuilder::finishNode(unsigned id) {
 
 } // namespace
 
-FailureOr<KernelModel> KernelModel::build(func::FuncOp kernel) {
+FailureOr<KernelModel> KernelModel::build(func::FuncOp kernel,
+                                          int64_t columns) {
   KernelModel model;
   model.function = kernel;
-  if (failed(ModelBuilder(model).run()))
+  if (failed(ModelBuilder(model, columns).run()))
     return failure();
   return model;
 }

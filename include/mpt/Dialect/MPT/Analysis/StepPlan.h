@@ -40,8 +40,9 @@ struct StepPlan {
     /// The op of the step that this launches; null for copies and fills.
     mlir::Operation *op = nullptr;
     /// Kernel: arguments, then results. Product: lhs, rhs, inverse scales,
-    /// result. Scatter: init, ids, updates, result. Copy: source, result.
-    /// Fill: result.
+    /// result; with an epilogue, its other arguments and its results, of which
+    /// the product comes first where it is kept. Scatter: init, ids, updates,
+    /// result. Copy: source, result. Fill: result.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;
