@@ -152,6 +152,30 @@ def run_study_model(args: argparse.Namespace) -> None:
         model.report_files(args.metrics, args.output)
 
 
+def run_study_assignments(args: argparse.Namespace) -> None:
+    """Train one model under many assignments: do metrics foretell which of them train?"""
+    from mpt.study import assignments, model
+
+    plan = assignments.Plan(
+        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), batches=args.batches, jobs=args.jobs,
+        threads=args.threads, corpus=args.corpus,
+    )  # fmt: skip
+    try:
+        assignments.run(plan, args.output)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {args.output}")
+        raise
+
+
+def run_study_ranking(args: argparse.Namespace) -> None:
+    """Do metrics rank assignments by the damage that they do to loss and gradient?"""
+    from mpt.study import assignments, model, ranking
+
+    plan = assignments.Plan(model.CASES["demo"], batches=args.batches, spare=args.measured, threads=args.threads, jobs=1,
+                            corpus=args.corpus)  # fmt: skip
+    ranking.run(ranking.Ranking(plan), args.output)
+
+
 def run_export_weights(args: argparse.Namespace) -> None:
     """Parameters of a package or checkpoint, under the model's own names."""
     from safetensors.numpy import save_file
@@ -350,6 +374,22 @@ def add_study_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source.add_argument("--case", choices=["demo", "minilm"], help="prepare, train and profile this model first")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--batches", type=positive, default=8, help="measured at each point (--case)")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+    parser = command("study assignments", run_study_assignments)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result")
+    parser.add_argument("--steps", type=positive, default=1000)
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order")
+    parser.add_argument("--batches", type=positive, default=8, help="measured at each point")
+    parser.add_argument("--jobs", type=positive, default=2, help="runs side by side")
+    parser.add_argument("--threads", type=positive, default=1, help="of each run")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+    parser = command("study ranking", run_study_ranking)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="that of mptc study assignments, or another")
+    parser.add_argument("--batches", type=positive, default=8, help="profiled at each checkpoint")
+    parser.add_argument("--measured", type=positive, default=64, metavar="BATCHES", help="for the damage, at each checkpoint")
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
 
 

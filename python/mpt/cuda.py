@@ -15,6 +15,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ from mpt import _runtime, audit
 from mpt.files import staged
 from mpt.runtime import Error, _as_array, _numpy_dtype
 
+# What packages are compiled for.
+ARCH = "sm_90a"
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
 
 
@@ -91,6 +94,16 @@ def missing_for_nvcc(cublas: bool = True) -> str:
     return ""
 
 
+def unfit_nvcc() -> str:
+    """Why the nvcc on the PATH cannot compile packages; empty if it can."""
+    said = _run(["nvcc", "--version"])
+    release = re.search(r"release (\d+)\.(\d+)", said)
+    if release and int(release[1]) >= 13:
+        return ""
+    found = f"is of CUDA {release[1]}.{release[2]}" if release else f"says {said!r} of its version"
+    return f"{shutil.which('nvcc')} {found}, expected CUDA 13 or newer: packages are for {ARCH} with CUDA 13's headers"
+
+
 #
 # Compiling.
 #
@@ -116,7 +129,7 @@ def nvcc_command(source: Path, library: Path, cublas: Path | None) -> list[Any]:
         "-Xlinker", "-rpath", "-Xlinker", cublas / "lib",
     ] if cublas else []  # fmt: skip
     return [
-        "nvcc", "-gencode=arch=compute_90a,code=sm_90a", "-std=c++17", "-O3", "-DNDEBUG", "-fmad=false",
+        "nvcc", f"-gencode=arch={ARCH.replace('sm', 'compute')},code={ARCH}", "-std=c++17", "-O3", "-DNDEBUG", "-fmad=false",
         "-Werror", "all-warnings", "-Xptxas", "-v", "-Xcompiler", host, f"-I{include_directory()}",
         "-shared", source, "-o", library, *link,
     ]  # fmt: skip
@@ -159,7 +172,7 @@ def compile_with_nvcc(source: Path, library: Path, log: Path) -> None:
     of ptxas: it has then serialised wgmma or ignored setmaxnreg.
     """
     uses_cublas = '#include "mpt/CUDA/Products.h"' in source.read_text()
-    if missing := missing_for_nvcc(uses_cublas):
+    if missing := missing_for_nvcc(uses_cublas) or unfit_nvcc():
         raise BuildError(missing)
     command = nvcc_command(source, library, cublas_directory() if uses_cublas else None)
     output = _run(command)
@@ -198,6 +211,9 @@ def compile_package(package: str | os.PathLike[str], simulate: bool = False, che
         if simulate or checked:
             compile_simulated(source, building, checked)
         else:
+            arch = audit.load_manifest(Path(package)).get("arch")
+            if arch != ARCH:
+                raise BuildError(f"{package}: is for {arch}, expected {ARCH}, which is all that nvcc is asked for")
             compile_with_nvcc(source, building, log)
             _prove(Path(package), building)
             os.replace(log, audit.log_path(library))
@@ -211,6 +227,26 @@ def compile_package(package: str | os.PathLike[str], simulate: bool = False, che
 #
 # Running.
 #
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """Load a package's library, with the cuBLAS of this machine if it is not where it was compiled."""
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        if "libcublasLt" not in str(error):
+            raise Error(f"{library}: cannot be loaded: {error}; compile the package on this machine") from error
+        cublas = cublas_directory()
+        if not cublas:
+            raise Error(
+                f"{library}: {error}; its products need cuBLAS 13: pip install nvidia-cublas==13.0.2.14, or set "
+                "MPT_CUBLAS_DIR to the directory that has lib/libcublasLt.so.13"
+            ) from error
+    try:
+        ctypes.CDLL(str(cublas / "lib" / "libcublasLt.so.13"), ctypes.RTLD_GLOBAL)
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise Error(f"{library}: cannot be loaded with cuBLAS of {cublas}: {error}") from error
 
 
 class CudaPackage:
@@ -228,7 +264,7 @@ class CudaPackage:
         library = library_path(directory, simulate, checked)
         if not library.is_file():
             raise Error(f"{library}: not found; compile the package first (mpt.cuda.compile_package)")
-        self._library = self._declare(ctypes.CDLL(str(library.resolve())))
+        self._library = self._declare(_load(library.resolve()))
         built_from = ctypes.c_char_p(ctypes.addressof(ctypes.c_char.in_dll(self._library, "mpt_graph_hash"))).value
         if built_from.decode() != self.manifest["graph_hash"]:
             raise Error(

@@ -66,11 +66,11 @@ class Formats:
     @property
     def pin(self) -> str:
         """As a pin's FORMAT: "i8[stochastic]/i8"."""
-        lhs, rhs = _pin_text(self.lhs), _pin_text(self.rhs)
+        lhs, rhs = pin_text(self.lhs), pin_text(self.rhs)
         return lhs if lhs == rhs else f"{lhs}/{rhs}"
 
 
-def _pin_text(side: Mapping[str, Any]) -> str:
+def pin_text(side: Mapping[str, Any]) -> str:
     """One operand's format in a pin: the storage, and in brackets what is not its default."""
     options = [side["scale"]] if side["scale"] not in ("none", "per_tensor") else []
     if side["recipe"] == "delayed":

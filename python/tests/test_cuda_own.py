@@ -95,9 +95,7 @@ class OwnCase(Case):
         """Return the same step with every kernel behind a product on its own."""
         plain = self.package.with_name("plain")
         if not plain.exists():
-            stages.run_tool(
-                "mpt-build", [self.step, "--target=cuda", "--products=own", "--epilogues=false", "-o", plain]
-            )
+            self.build(plain, "--epilogues=false")
             cuda.compile_package(plain, simulate=True)
         return CudaPackage(plain, simulate=True)
 

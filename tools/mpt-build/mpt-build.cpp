@@ -68,6 +68,10 @@ static cl::opt<std::string>
     tuningFile("tuning",
                cl::desc("measured times of products, for --products=auto"),
                cl::value_desc("FILE"), cl::cat(category));
+static cl::opt<bool> fuseAttention(
+    "fuse-attention", cl::init(true),
+    cl::desc("CUDA: attention in BF16 in one kernel that stores no scores"),
+    cl::cat(category));
 static cl::opt<std::string>
     weightsFile("weights",
                 cl::desc("initial parameters (default: the safetensors file "
@@ -142,6 +146,7 @@ static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
   options.target = gpuName;
   options.tuning = tuningFile;
   options.epilogues = epilogues;
+  options.fuseAttention = fuseAttention;
   mpt::buildCUDAPipeline(manager, options);
   if (failed(manager.run(module)))
     return mlir::failure();

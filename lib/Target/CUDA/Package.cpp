@@ -25,6 +25,8 @@ void mpt::buildCUDAPipeline(OpPassManager &manager,
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
+  if (options.fuseAttention)
+    manager.addPass(createFormAttention());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
   manager.addPass(createCanonicalizerPass());

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "StepEmitter.h"
+#include "AttentionEmitter.h"
 #include "ExpressionEmitter.h"
 #include "GemmEmitter.h"
 #include "KernelEmitter.h"
@@ -35,11 +36,15 @@ struct StepEmitter {
   llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
   GemmEmitter own;
   unsigned nextProduct = 0;
+  AttentionEmitter attention;
 
   StepEmitter(const StepPlan &plan, const DeviceMemory &memory,
               StringRef graphHash, llvm::raw_ostream &os)
       : plan(plan), memory(memory), graphHash(graphHash), w(os),
-        own(plan, memory) {}
+        own(plan, memory),
+        attention(plan, [this](Type element, StepPlan::Access access) {
+          return at(element, access);
+        }) {}
 
   LogicalResult run();
   LogicalResult buildModels();
@@ -111,6 +116,8 @@ void StepEmitter::header() {
   w.blank();
   if (!own.empty())
     w.line("#include \"mpt/CUDA/Gemm.h\"");
+  if (!attention.empty())
+    w.line("#include \"mpt/CUDA/HopperAttentionGrad.h\"");
   w.line("#include \"mpt/CUDA/Kernels.h\"");
   if (usesCublasLt())
     w.line("#include \"mpt/CUDA/Products.h\"");
@@ -381,6 +388,10 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
             quoted(launch.name)},
            ";");
     break;
+  case StepPlan::LaunchKind::Attention:
+  case StepPlan::LaunchKind::AttentionGrad:
+    w.line(attention.launch(launch, safe(launch.name)));
+    break;
   }
 }
 
@@ -562,7 +573,7 @@ void StepEmitter::interface() {
   w.open("MPT_EXPORT int mpt_cuda_open() {");
   w.list("return !step.open",
          {"memoryBytes", "tensors", "constants", "buffers",
-          hasProducts() ? "load" : "[] {}", "enqueue"},
+          attention.loader(hasProducts() ? "load" : ""), "enqueue"},
          ";");
   w.close();
   w.blank();
@@ -603,6 +614,8 @@ LogicalResult StepEmitter::run() {
     own.emitKernels(w);
   places();
   if (failed(products()))
+    return failure();
+  if (failed(attention.emit(w)))
     return failure();
   launchList();
   tables();

@@ -25,6 +25,10 @@ struct CUDAPackageOptions {
 /// Who multiplies (`--mpt-choose-products`), and whether products take in the
 /// kernel behind them (`--mpt-fuse-epilogues`).
 struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
+  Option<bool> fuseAttention{
+      *this, "fuse-attention",
+      llvm::cl::desc("attention in BF16 in one kernel that stores no scores"),
+      llvm::cl::init(true)};
   Option<ProductEngine> products{
       *this, "products", llvm::cl::desc("who multiplies"),
       llvm::cl::init(ProductEngine::Auto),
@@ -43,8 +47,8 @@ struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
                          llvm::cl::init(true)};
 };
 
-/// From a step (with or without casts) to kernels, products, scatters and
-/// views: what every CUDA package goes through, in order.
+/// From a step (with or without casts) to kernels, products, attention,
+/// scatters and views: what every CUDA package goes through, in order.
 void buildCUDAPipeline(mlir::OpPassManager &manager,
                        const CUDAPipelineOptions &options);
 /// Registers `--mpt-cuda-pipeline`.

@@ -33,7 +33,15 @@ struct StepPlan {
     unsigned buffer = 0;
     int64_t offset = 0;
   };
-  enum class LaunchKind { Kernel, Product, ScatterAdd, Copy, Fill };
+  enum class LaunchKind {
+    Kernel,
+    Product,
+    ScatterAdd,
+    Copy,
+    Fill,
+    Attention,
+    AttentionGrad
+  };
   struct Launch {
     LaunchKind kind;
     std::string name;
@@ -42,7 +50,8 @@ struct StepPlan {
     /// Kernel: arguments, then results. Product: lhs, rhs, inverse scales,
     /// result; with an epilogue, its other arguments and its results, of which
     /// the product comes first where it is kept. Scatter: init, ids, updates,
-    /// result. Copy: source, result. Fill: result.
+    /// result. Copy: source, result. Fill: result. Attention and its gradient:
+    /// operands, then results.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;
@@ -76,8 +85,8 @@ struct StepPlan {
   /// The most bytes that are live at once: no arena can be smaller.
   int64_t liveBytes = 0;
 
-  /// Plans `step`, which holds kernel calls, products, scatters, views and
-  /// constants only.
+  /// Plans `step`, which holds kernel calls, products, attention, scatters,
+  /// views and constants only.
   static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step);
   /// Every access inside its buffer, everything read was written before, and no
   /// two buffers share bytes while both are live.
