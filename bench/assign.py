@@ -1,10 +1,11 @@
 # Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
-"""Time of deciding formats, by number of layers, and what the decisions come to.
+"""Time of attaching metrics and deciding formats, by number of layers, and what the decisions come to.
 
 Models are compile_time.py's (BERT-large's dimensions, weights of zeros in a sparse file), at the
-batch and sequence that they are priced at. Errors are synthetic: per product a log-normal scale, and
-factors between formats as profiles of small BERTs have them. So times and linearity are real, and the
-predicted step times depend on errors that are not: they show that the policy has something to weigh.
+batch and sequence that they are priced at. The metrics file is as long as a profile's of two points of
+training, its errors are synthetic: per product a log-normal scale, and factors between formats as profiles
+of small BERTs have them. So times and linearity are real, and the predicted step times depend on errors
+that are not: they show that the policy has something to weigh.
 
   python bench/assign.py --layers 2 12 24 48 96 --results docs/results
 """
@@ -25,60 +26,100 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "python")]
 
 from compile_time import pass_times, run, write_model  # noqa: E402
 
-ALIASES = """#bench_bf16 = #mpt.format<bf16>
-#bench_e4m3 = #mpt.format<f8E4M3FN>
-#bench_e5m2 = #mpt.format<f8E5M2>
-#bench_e4m3_row = #mpt.format<f8E4M3FN, scale = per_row, recipe = current>
-#bench_i8 = #mpt.format<i8>
-"""
-# (lhs, rhs, error relative to E4M3): six candidates of a product.
+STEPS = (0, 100)
+STORAGES = {"bf16": "bf16", "e4m3": "f8E4M3FN", "e5m2": "f8E5M2", "i8": "i8"}
+# (lhs, rhs, scale of both, error relative to E4M3): six candidates of a product.
 CANDIDATES = [
-    ("bf16", "bf16", 0.01),
-    ("e4m3", "e4m3", 1.0),
-    ("e4m3_row", "e4m3_row", 0.8),
-    ("e4m3", "e5m2", 2.0),
-    ("e5m2", "e4m3", 2.0),
-    ("i8", "i8", 1.0),
+    ("bf16", "bf16", "none", 0.01),
+    ("e4m3", "e4m3", "per_tensor", 1.0),
+    ("e4m3", "e4m3", "per_vector", 0.8),
+    ("e4m3", "e5m2", "per_tensor", 2.0),
+    ("e5m2", "e4m3", "per_tensor", 2.0),
+    ("i8", "i8", "per_tensor", 1.0),
 ]
-PRODUCT = re.compile(r"(mpt\.matmul .*?\{)(.*?role = #mpt\.role<(\w+)>)")
+COLUMNS = {
+    "fprop": ["be_median", "be_p99", "rel_var", "loss_mse"],
+    "dgrad": ["be_median", "be_p99", "rel_var"],
+    "wgrad": ["be_median", "be_p99", "rel_var", "persistent"],
+}
+PRODUCT = re.compile(r'mpt\.matmul .*?mpt\.name = "([^"]+)".*?role = #mpt\.role<(\w+)>')
+HASH = re.compile(r'mpt\.graph_hash = "(\w+)"')
 
 
-def add_errors(step: Path, out: Path, seed: int) -> int:
-    """Write `step` to `out` with synthetic metrics on every product; return how many there are."""
-    draw, count = random.Random(seed), 0
+def formats() -> tuple[list[dict[str, str]], list[list[int]]]:
+    """The file's list of formats, and its candidates as indices into it."""
+    found: list[dict[str, str]] = []
 
-    def with_metrics(match: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
-        scale, role, entries = 10 ** draw.gauss(0, 0.4), match[3], []
-        for lhs, rhs, factor in CANDIDATES:
-            error = scale * factor * draw.uniform(0.8, 1.25)
-            values = {"be_median": 1e-3 * error, "be_p99": 4e-3 * error, "rescaled": 1.0}
-            if role == "fprop":
-                values["loss_mse"] = 1e-8 * error**2
-            else:
-                values |= {"noise_ratio": 1e-4 * error, "persistent": 1e-4 * error * draw.uniform(0.3, 1)}
-            text = ", ".join(f"{name} = {value:e} : f64" for name, value in values.items())
-            entries.append(f"#mpt.candidate<#bench_{lhs}, #bench_{rhs}, {{{text}}}>")
-        return f"{match[1]}metrics = #mpt.metrics<m = 1, n = 1, k = 1, [{', '.join(entries)}]>, {match[2]}"
+    def index(name: str, scale: str) -> int:
+        recipe = "none" if scale == "none" else "current"
+        entry = {"storage": STORAGES[name], "scale": scale, "recipe": recipe, "rounding": "nearest"}
+        if entry not in found:
+            found.append(entry)
+        return found.index(entry)
 
-    with open(step) as source, open(out, "w") as target:
-        target.write(ALIASES)
-        target.writelines(PRODUCT.sub(with_metrics, line) for line in source)
-    return count
+    sides = {"none": ("none", "none"), "per_tensor": ("per_tensor",) * 2, "per_vector": ("per_row", "per_column")}
+    pairs = [[index(lhs, sides[scale][0]), index(rhs, sides[scale][1])] for lhs, rhs, scale, _ in CANDIDATES]
+    return found, pairs
+
+
+def errors_of(role: str, scale: float, factor: float, draw: random.Random) -> dict[str, list[float]]:
+    """Metrics of a candidate, each with an interval of 5 % to both sides."""
+    error = scale * factor * draw.uniform(0.8, 1.25)
+    values = {"be_median": 1e-3 * error, "be_p99": 4e-3 * error, "rel_var": 1e-4 * error}
+    values |= {"loss_mse": 1e-8 * error**2, "persistent": 1e-4 * error * draw.uniform(0.3, 1)}
+    return {name: [values[name], 0.05 * values[name], 0.95 * values[name], 1.05 * values[name]] for name in COLUMNS[role]}
+
+
+def write_metrics(step: Path, out: Path, layers: int) -> int:
+    """Write a metrics file for the products of `step`; return how many there are."""
+    draw, text = random.Random(layers), step.read_text()
+    point = {
+        "amax": 2.5, "min_nonzero": 1e-6, "mean": 0.0, "std": 0.5, "kurtosis": 3.0, "zeros": 0.0, "nonfinite": 0,
+        "exponents": [-20, [1000 + i for i in range(22)]], "rows": [0.5, 1.0, 2.0], "columns": [0.5, 1.0, 2.0],
+    }  # fmt: skip
+    tensors, products = [], []
+    for name, role in PRODUCT.findall(text):
+        scale = 10 ** draw.gauss(0, 0.4)
+        points = []
+        for _ in STEPS:
+            errors = (errors_of(role, scale, factor, draw) for *_, factor in CANDIDATES)
+            points.append({"excluded": 0.0, "signal": 1.0, "values": [[e[c] for c in COLUMNS[role]] for e in errors]})
+        tensors += [{"name": f"{name}/{side}", "points": [point] * len(STEPS)} for side in ("lhs", "rhs")]
+        size = dict.fromkeys("mnk", 1) | {"batch": 1}
+        sides = {"lhs": len(tensors) - 2, "rhs": len(tensors) - 1}
+        products.append(
+            {"name": name, "role": role, **size, **sides, "candidates": [*range(len(CANDIDATES))], "worst": 0, "points": points}
+        )
+    listed, pairs = formats()
+    # What is known of the input gradients' persistent errors: all of them together, by format.
+    probes = []
+    for (lhs, rhs, _, factor), pair in zip(CANDIDATES, pairs):
+        value = layers * 1.5e-4 * factor
+        probe = {"role": "dgrad", "layer": None, "products": len(products), "candidate": f"{lhs} x {rhs}", "formats": pair}
+        values = dict.fromkeys(("rel_var", "noise_ratio", "loss_change")) | {"persistent": value}
+        probes.append(probe | {"points": [values] * len(STEPS)})
+    loss = {"batches": 4, "loss": 7.0, "gradient_signal": 1.0, "gradient_noise": 1.0}
+    content = {
+        "format": "mpt-metrics", "version": 2, "graph_hash": HASH.search(text)[1], "engine": "synthetic", "complete": True,
+        "sampling": {}, "batches": 4, "points": [{"step": at} | loss for at in STEPS], "columns": COLUMNS,
+        "formats": listed, "candidates": pairs, "tensors": tensors, "products": products, "probes": probes,
+    }  # fmt: skip
+    out.write_text(json.dumps(content))
+    return len(products)
 
 
 def measure(layers: int, args: argparse.Namespace, work: Path) -> dict[str, object]:
     """Return the figures of one model size."""
     from mpt.stages import find_tool
 
-    opt, onnx, step, profiled = find_tool("mpt-opt"), work / "model.onnx", work / "step.mlir", work / "profiled.mlir"
+    opt, onnx, step, metrics = find_tool("mpt-opt"), work / "model.onnx", work / "step.mlir", work / "metrics.json"
     write_model(layers, args.hidden, args.batch, args.seq, onnx)
     graph, record = work / "graph.mlir", work / "decisions.json"
     run([find_tool("mpt-import"), onnx, "-o", graph], work / "import.log")
     graph.with_suffix(".safetensors").unlink(missing_ok=True)
     run([opt, graph, "--mpt-differentiate", "--mpt-add-optimizer", "-o", step], work / "step.log")
-    result: dict[str, object] = {"layers": layers, "products": add_errors(step, profiled, seed=layers)}
+    result: dict[str, object] = {"layers": layers, "products": write_metrics(step, metrics, layers)}
+    result["metrics_mb"] = metrics.stat().st_size / 1e6
     for policy, bounds in (
         ("bf16", ""),
         ("uniform", ""),
@@ -87,22 +128,24 @@ def measure(layers: int, args: argparse.Namespace, work: Path) -> dict[str, obje
     ):
         log, start = work / f"{policy}.log", time.perf_counter()
         options = f"policy={policy} {bounds} record={record}"
-        usage = run(
-            [opt, profiled, f"--assign-precision={options}", "-mlir-timing", "-mlir-timing-display=list", "-o", "/dev/null"],
-            log,
-        )
+        passes = [f"--mpt-attach-metrics=profile={metrics}", f"--assign-precision={options}"]
+        usage = run([opt, step, *passes, "-mlir-timing", "-mlir-timing-display=list", "-o", "/dev/null"], log)
+        seconds = pass_times(log)
         decisions = json.loads(record.read_text())
         figures = {
             "wall_s": time.perf_counter() - start,
-            "pass_s": pass_times(log).get("AssignPrecision"),
+            "cpu_s": usage["cpu_s"],
+            "attach_s": seconds.get("AttachMetrics"),
+            "pass_s": seconds.get("AssignPrecision"),
             "anon_mib": usage["anon_mib"],
             "total_ms": decisions["predicted"]["total_us"] / 1e3,
             "status": decisions.get("budget", {}).get("status"),
         }
         result[policy] = figures
         print(
-            f"{layers:3d} layers {result['products']:5d} products  {policy:<10} pass {figures['pass_s']:6.3f} s, "
-            f"tool {figures['wall_s']:5.2f} s, predicted {figures['total_ms']:8.2f} ms {figures['status'] or ''}",
+            f"{layers:3d} layers {result['products']:5d} products  {policy:<10} attach {figures['attach_s']:6.3f} s, "
+            f"assign {figures['pass_s']:6.3f} s, "
+            f"tool {figures['wall_s']:5.2f} s ({figures['cpu_s']:.2f} s of CPU), predicted {figures['total_ms']:8.2f} ms {figures['status'] or ''}",
             flush=True,
         )
     return result
@@ -115,17 +158,20 @@ def write_results(results: list[dict], folder: Path, command: str) -> None:
     lines = [
         "# Deciding formats: time by number of layers",
         "",
-        f"`{command}`; seconds in the pass, and of the whole tool (parsing and printing included). Errors are synthetic,",
-        "so the predicted times say nothing about BERT; docs/budget.md says what `feasible` means.",
+        f"`{command}`; seconds in `--mpt-attach-metrics` (of a file of that size), in `--assign-precision`, and of the tool that",
+        "does both (parsing and printing included). Errors are synthetic, so the predicted times say nothing about BERT;",
+        "docs/budget.md says what `feasible` means.",
         "",
-        "| layers | products | threshold, pass | budget, pass | budget, tool | budget | bf16, ms | uniform, ms | budget, ms |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| layers | products | metrics, MB | attach | threshold | budget | attach, budget: whole tool | its CPU time | budget | bf16, ms | uniform, ms "
+        "| budget, ms |",
+        "|" + " --- |" * 12,
     ]
     for r in results:
         budget = r["budget"]
         lines.append(
-            f"| {r['layers']} | {r['products']} | {r['threshold']['pass_s']:.3f} | {budget['pass_s']:.3f} | "
-            f"{budget['wall_s']:.2f} | {budget['status']} | {r['bf16']['total_ms']:.1f} | "
+            f"| {r['layers']} | {r['products']} | {r['metrics_mb']:.1f} | {budget['attach_s']:.3f} | "
+            f"{r['threshold']['pass_s']:.3f} | {budget['pass_s']:.3f} | "
+            f"{budget['wall_s']:.2f} | {budget['cpu_s']:.2f} | {budget['status']} | {r['bf16']['total_ms']:.1f} | "
             f"{r['uniform']['total_ms']:.1f} | {budget['total_ms']:.1f} |"
         )
     (folder / "assign.md").write_text("\n".join(lines) + "\n")

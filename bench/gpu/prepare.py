@@ -3,7 +3,7 @@
 
 Two folders in OUT, both listed in plan.json: `check`, tiny BERTs with what each launch reads and
 writes and the losses of the CPU oracle; `measure`, BERTs at the sizes to be timed, as sources and
-manifests (parameters are drawn on the GPU's machine).
+manifests (parameters are drawn on the GPU's machine). OUT.tar.xz is the same to carry along.
 
   python bench/gpu/prepare.py OUT [--measure base-256x128 base-64x512 large-64x512] [--metrics base=FILE]
 """
@@ -16,6 +16,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -136,8 +137,12 @@ def prepare(out: Path, names: list[str], metrics: dict[str, Path]) -> None:
     entries = [entry for name in names for entry in measure_case(name, out / "measure", metrics)]
     plan = {"format": "mpt-gpu-plan", "version": 1, "lr": LR, "check": checks, "measure": entries}
     (out / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and "_sim" not in path.name)
-    print(f"{size / 2**20:.1f} MiB without simulation libraries" + (", too much to carry" if size > LIMIT else ""))
+    archive = out.with_name(f"{out.name}.tar.xz")
+    # What the simulator runs stays here.
+    with tarfile.open(archive, "w:xz", preset=1) as tar:
+        tar.add(out, out.name, filter=lambda entry: None if entry.name.endswith("_sim.so") else entry)
+    size = archive.stat().st_size
+    print(f"{archive}: {size / 2**20:.1f} MiB" + (", too much to carry" if size > LIMIT else ""))
 
 
 def main() -> None:

@@ -157,6 +157,7 @@ def kind_of(launch: dict) -> str:
     """What a launch runs, without its place in the step: launches of one kind are checked once."""
     parts = [launch["op"], launch.get("symbol"), launch.get("kernel"), launch.get("epilogue")]
     parts += [launch.get(key) for key in ("role", "m", "n", "k", "batch", "lhs", "rhs", "rows", "columns")]
+    parts += [launch.get(key) for key in ("batches", "sequence", "heads", "head_size", "keep_probability", "heads_views")]
     return json.dumps(parts)
 
 

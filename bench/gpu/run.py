@@ -16,6 +16,8 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -173,7 +175,11 @@ def roofline() -> dict[str, float]:
 def lower_bound(manifest: dict, launch: dict, figures: dict[str, float]) -> float:
     """Least microseconds: operations at the peak rate, or bytes of the buffers that it touches, each once."""
     moved = sum(manifest["buffers"][buffer]["bytes"] - offset for buffer, offset in launch["args"])
-    operations = 0.0
+    if launch["op"] in ("attention", "attention_grad"):
+        # Two products forward, five backward, each of all pairs of positions.
+        products = 2 if launch["op"] == "attention" else 5
+        operations = 2 * products * launch["batches"] * launch["heads"] * launch["sequence"] ** 2 * launch["head_size"]
+        return 1e6 * max(operations / figures["bf16"], moved / figures["bandwidth"])
     if launch["op"] == "product":
         batch = launch["batch"][0] * launch["batch"][1]
         m, n, k = (launch[key] for key in "mnk")
@@ -327,37 +333,48 @@ def run_measurements(prepared: Path, plan: dict, results: dict[str, Any], gpu: b
         print("step", entry["package"], {key: value for key, value in found.items() if key != "launches"})
 
 
-def main() -> int:
-    """Run all phases; return 1 if something failed that need not."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("prepared", type=Path, help="what bench/gpu/prepare.py wrote")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for gpu.json and the tuning table")
-    parser.add_argument("--seconds", type=float, default=560)
-    parser.add_argument("--dry-run", action="store_true", help="as if there were no GPU")
-    parser.add_argument("--no-compile", action="store_true", help="with --dry-run: leave nvcc out")
-    args = parser.parse_args()
-    clock = Clock(args.seconds)
-    plan = json.loads((args.prepared / "plan.json").read_text())
+def run(prepared: Path, args: argparse.Namespace, clock: Clock) -> int:
+    """Run all phases on a prepared folder."""
+    plan = json.loads((prepared / "plan.json").read_text())
     machine = {"not_measured": "dry run"} if args.dry_run else gpu_of_machine()
     gpu = "not_measured" not in machine
     results: dict[str, Any] = {"format": "mpt-gpu-results", "version": 1, "machine": machine}
     results |= {"compiled": [], "checks": [], "steps": [], "baselines": []}
     args.results.mkdir(parents=True, exist_ok=True)
     print("machine", machine)
-    packages = [args.prepared / entry["package"] for entry in plan["check"] + plan["measure"]]
+    packages = [prepared / entry["package"] for entry in plan["check"] + plan["measure"]]
     if not args.no_compile:
         results["compiled"] = compile_all(packages)
         print("compiled", *results["compiled"], sep="\n  ")
-    run_checks(args.prepared, plan, results, gpu)
+    run_checks(prepared, plan, results, gpu)
     write(args.results / "gpu.json", results)
-    run_measurements(args.prepared, plan, results, gpu, clock)
-    table = tuning_table(args.prepared, results["steps"])
+    run_measurements(prepared, plan, results, gpu, clock)
+    table = tuning_table(prepared, results["steps"])
     write(args.results / "gpu.json", results)
     if table["products"]:
         write(args.results / "tuning-h200.json", table)
     bad = [one for one in results["compiled"] if "error" in one] + [one for one in results["checks"] if one.get("failures")]
     print(f"{args.results / 'gpu.json'}: {len(results['steps'])} steps, {'measured' if gpu else 'not measured'}, {len(bad)} failures")
     return 1 if bad else 0
+
+
+def main() -> int:
+    """Run what the arguments ask for; return 1 if something failed that need not."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prepared", type=Path, help="what bench/gpu/prepare.py wrote, folder or archive")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for gpu.json and the tuning table")
+    parser.add_argument("--seconds", type=float, default=560)
+    parser.add_argument("--dry-run", action="store_true", help="as if there were no GPU")
+    parser.add_argument("--no-compile", action="store_true", help="with --dry-run: leave nvcc out")
+    args = parser.parse_args()
+    clock = Clock(args.seconds)
+    with tempfile.TemporaryDirectory() as work:
+        prepared = args.prepared
+        if prepared.is_file():
+            with tarfile.open(prepared) as tar:
+                tar.extractall(work, filter="data")
+            (prepared,) = Path(work).iterdir()
+        return run(prepared, args, clock)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 # Without a GPU it compiles if there is nvcc, checks in simulation what was
 # compiled for it, and says what it would have measured.
 #
-# usage: run.sh PREPARED [--results FOLDER] [--seconds 560] [--dry-run]
+# usage: run.sh PREPARED|PREPARED.tar.xz [--results FOLDER] [--seconds 560] [--dry-run]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 [ $# -ge 1 ] || { sed -n 's/^# usage: //p' "$0" >&2; exit 2; }

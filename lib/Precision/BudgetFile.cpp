@@ -8,7 +8,6 @@
 
 #include "mpt/Precision/BudgetFile.h"
 #include "JsonReader.h"
-#include "mpt/Support/Json.h"
 #include "llvm/ADT/StringMap.h"
 
 using namespace llvm;
@@ -17,110 +16,53 @@ using namespace mpt::precision::budget;
 
 namespace {
 
-struct Reader : JsonReader {
-  Problem problem;
-  StringMap<unsigned> sharedIndex;
+/// Where the things that candidates share are, by name.
+using SharedIndex = StringMap<unsigned>;
 
-  using JsonReader::JsonReader;
-
-  bool readBounds(const json::Array &list);
-  bool readShared(const json::Array &list);
-  bool readCandidate(const json::Value &value, const std::string &place,
-                     Candidate &candidate);
-  bool readProducts(const json::Array &list);
-  bool read(const json::Value &root);
-};
-
-bool Reader::readBounds(const json::Array &list) {
-  for (const auto &[i, value] : enumerate(list)) {
-    std::string place = "bounds[" + std::to_string(i) + "]";
-    Bound bound;
-    const json::Object *object = asObject(value, place);
-    if (!object || !string(*object, place, "name", bound.name) ||
-        !number(*object, place, "limit", bound.limit))
-      return false;
-    problem.bounds.push_back(std::move(bound));
-  }
-  return true;
-}
-
-bool Reader::readShared(const json::Array &list) {
-  for (const auto &[i, value] : enumerate(list)) {
-    std::string place = "shared[" + std::to_string(i) + "]";
-    Shared shared;
-    const json::Object *object = asObject(value, place);
-    if (!object || !string(*object, place, "name", shared.name) ||
-        !number(*object, place, "time", shared.time))
-      return false;
-    if (!sharedIndex.try_emplace(shared.name, i).second)
-      return fail(place, "'" + shared.name + "' is there twice");
+SharedIndex readShared(JsonNode list, Problem &problem) {
+  SharedIndex index;
+  for (JsonNode node : list.items()) {
+    Shared shared{node.field("name").nonEmpty(), node.field("time").number()};
+    if (node && !index.try_emplace(shared.name, problem.shared.size()).second)
+      node.fail("'" + shared.name + "' is there twice");
     problem.shared.push_back(std::move(shared));
   }
-  return true;
+  return index;
 }
 
-bool Reader::readCandidate(const json::Value &value, const std::string &place,
-                           Candidate &candidate) {
-  const json::Object *object = asObject(value, place);
-  if (!object || !string(*object, place, "name", candidate.name) ||
-      !number(*object, place, "time", candidate.time))
-    return false;
-  const json::Object *errors = this->object(*object, place, "errors");
-  if (!errors)
-    return false;
-  for (const Bound &bound : problem.bounds) {
-    double error;
-    if (!number(*errors, place + ".errors", bound.name, error))
-      return false;
-    candidate.errors.push_back(error);
-  }
-  const json::Array *shared = array(*object, place, "shared");
-  if (!shared)
-    return false;
-  for (const json::Value &entry : *shared) {
-    auto name = entry.getAsString();
-    auto it = name ? sharedIndex.find(*name) : sharedIndex.end();
-    if (it == sharedIndex.end())
-      return fail(place + ".shared",
-                  "names of 'shared' are expected, found " + describe(entry));
-    candidate.shared.push_back(it->second);
+Candidate readCandidate(JsonNode node, const Problem &problem,
+                        const SharedIndex &index) {
+  Candidate candidate;
+  candidate.name = node.field("name").nonEmpty();
+  candidate.time = node.field("time").number();
+  JsonNode errors = node.field("errors");
+  for (const Bound &bound : problem.bounds)
+    candidate.errors.push_back(errors.field(bound.name).number());
+  for (JsonNode entry : node.field("shared").items()) {
+    std::string name = entry.nonEmpty();
+    auto it = index.find(name);
+    if (entry && it == index.end())
+      entry.fail("expected a name of 'shared', found '" + name + "'");
+    else if (entry)
+      candidate.shared.push_back(it->second);
   }
   llvm::sort(candidate.shared);
-  return true;
+  return candidate;
 }
 
-bool Reader::readProducts(const json::Array &list) {
-  for (const auto &[i, value] : enumerate(list)) {
-    std::string place = "products[" + std::to_string(i) + "]";
+void readProblem(JsonNode root, Problem &problem) {
+  root.header("mpt-budget", kBudgetFileVersion);
+  for (JsonNode node : root.field("bounds").items())
+    problem.bounds.push_back(
+        {node.field("name").nonEmpty(), node.field("limit").number()});
+  SharedIndex index = readShared(root.field("shared"), problem);
+  for (JsonNode node : root.field("products").items()) {
     Product product;
-    const json::Object *object = asObject(value, place);
-    if (!object || !string(*object, place, "name", product.name))
-      return false;
-    const json::Array *candidates = array(*object, place, "candidates");
-    if (!candidates)
-      return false;
-    for (const auto &[c, candidate] : enumerate(*candidates)) {
-      product.candidates.emplace_back();
-      if (!readCandidate(candidate,
-                         place + ".candidates[" + std::to_string(c) + "]",
-                         product.candidates.back()))
-        return false;
-    }
+    product.name = node.field("name").nonEmpty();
+    for (JsonNode candidate : node.field("candidates").items())
+      product.candidates.push_back(readCandidate(candidate, problem, index));
     problem.products.push_back(std::move(product));
   }
-  return true;
-}
-
-bool Reader::read(const json::Value &root) {
-  const json::Object *object = asObject(root, "");
-  if (!object || !header(*object, "mpt-budget", kBudgetFileVersion))
-    return false;
-  const json::Array *bounds = array(*object, "", "bounds");
-  const json::Array *shared = bounds ? array(*object, "", "shared") : nullptr;
-  const json::Array *products =
-      shared ? array(*object, "", "products") : nullptr;
-  return products && readBounds(*bounds) && readShared(*shared) &&
-         readProducts(*products);
 }
 
 /// An object with one number per bound.
@@ -135,15 +77,13 @@ void perBound(JsonWriter &writer, const Problem &problem, StringRef key,
 } // namespace
 
 Expected<Problem> budget::parseProblem(StringRef text, StringRef source) {
-  Reader reader(source);
-  Expected<json::Value> root = mpt::parseJson(text);
-  if (!root)
-    return createStringError(source + ": " + toString(root.takeError()));
-  if (!reader.read(*root))
-    return createStringError(reader.error);
-  if (Error error = reader.problem.check())
+  Problem problem;
+  if (Error error = readDocument(
+          text, source, [&](JsonNode root) { readProblem(root, problem); }))
+    return std::move(error);
+  if (Error error = problem.check())
     return createStringError(source + ": " + toString(std::move(error)));
-  return std::move(reader.problem);
+  return problem;
 }
 
 void budget::writeProblem(raw_ostream &os, const Problem &problem) {

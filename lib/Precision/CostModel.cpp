@@ -8,7 +8,6 @@
 
 #include "mpt/Precision/CostModel.h"
 #include "JsonReader.h"
-#include "mpt/Support/Json.h"
 #include "llvm/Support/MathExtras.h"
 #include "llvm/Support/MemoryBuffer.h"
 
@@ -44,68 +43,32 @@ double arithmeticOf(const Target &target, const Rate &rate,
   return best;
 }
 
-struct TableReader : JsonReader {
-  TuningTable table;
-
-  using JsonReader::JsonReader;
-
-  bool storage(const llvm::json::Object &entry, const std::string &place,
-               StringRef key, Storage &result) {
-    std::string name;
-    if (!string(entry, place, key, name))
-      return false;
-    auto known = symbolizeStorage(name);
-    if (!known)
-      return fail(place, "'" + key + "' is '" + name + "', which is unknown");
-    result = *known;
-    return true;
-  }
-
-  bool readEntry(const llvm::json::Value &value, const std::string &place) {
-    const llvm::json::Object *entry = asObject(value, place);
+void readTable(JsonNode root, const Target &target, TuningTable &table) {
+  root.header("mpt-tuning", 1);
+  std::string name = root.field("target").nonEmpty();
+  if (root && name != target.name)
+    root.fail("measured on '" + name + "', expected '" + target.name + "'");
+  for (JsonNode entry : root.field("products").items()) {
     ProductShape shape;
-    Storage lhs, rhs;
-    double us;
-    if (!entry || !count(*entry, place, "m", shape.m) ||
-        !count(*entry, place, "n", shape.n) ||
-        !count(*entry, place, "k", shape.k) ||
-        !count(*entry, place, "batch", shape.batch) ||
-        !storage(*entry, place, "lhs", lhs) ||
-        !storage(*entry, place, "rhs", rhs) || !number(*entry, place, "us", us))
-      return false;
-    if (us == 0)
-      return fail(place, "'us' is 0, expected more");
+    shape.m = entry.field("m").integer(1);
+    shape.n = entry.field("n").integer(1);
+    shape.k = entry.field("k").integer(1);
+    shape.batch = entry.field("batch").integer(1);
+    Storage lhs = entry.field("lhs").name(symbolizeStorage);
+    Storage rhs = entry.field("rhs").name(symbolizeStorage);
+    double us = entry.field("us").positive();
     std::string implementation;
-    if (entry->get("implementation")) {
-      if (!string(*entry, place, "implementation", implementation))
-        return false;
-      if (implementation != "own" && implementation != "cublaslt")
-        return fail(place, "'implementation' is '" + implementation +
-                               "', expected 'own' or 'cublaslt'");
+    if (entry && entry.has("implementation")) {
+      implementation = entry.field("implementation").nonEmpty();
+      if (entry && implementation != "own" && implementation != "cublaslt")
+        entry.fail("'implementation' is '" + implementation +
+                   "', expected 'own' or 'cublaslt'");
     }
-    if (!table.times.try_emplace({shape, lhs, rhs, implementation}, us).second)
-      return fail(place, "shape and formats are there twice");
-    return true;
+    if (entry &&
+        !table.times.try_emplace({shape, lhs, rhs, implementation}, us).second)
+      entry.fail("shape and formats are there twice");
   }
-
-  bool read(const llvm::json::Value &root, const Target &target) {
-    const llvm::json::Object *object = asObject(root, "");
-    std::string name;
-    if (!object || !header(*object, "mpt-tuning", 1) ||
-        !string(*object, "", "target", name))
-      return false;
-    if (name != target.name)
-      return fail("",
-                  "measured on '" + name + "', expected '" + target.name + "'");
-    const llvm::json::Array *products = array(*object, "", "products");
-    if (!products)
-      return false;
-    for (const auto &[i, value] : llvm::enumerate(*products))
-      if (!readEntry(value, "products[" + std::to_string(i) + "]"))
-        return false;
-    return true;
-  }
-};
+}
 
 } // namespace
 
@@ -131,14 +94,11 @@ std::optional<double> TuningTable::find(const ProductShape &shape,
 llvm::Expected<TuningTable> precision::parseTuningTable(StringRef text,
                                                         StringRef source,
                                                         const Target &target) {
-  TableReader reader(source);
-  auto root = parseJson(text);
-  if (!root)
-    return llvm::createStringError(source + ": " +
-                                   llvm::toString(root.takeError()));
-  if (!reader.read(*root, target))
-    return llvm::createStringError(reader.error);
-  return std::move(reader.table);
+  TuningTable table;
+  if (llvm::Error error = readDocument(
+          text, source, [&](JsonNode root) { readTable(root, target, table); }))
+    return std::move(error);
+  return table;
 }
 
 llvm::Expected<TuningTable> precision::readTuningTable(StringRef path,

@@ -52,6 +52,7 @@ struct Writer : JsonWriter {
   void summary(const Problem &problem, ArrayRef<Decision> decisions);
   void predicted(const Problem &problem, ArrayRef<Decision> decisions);
   void budget(const Outcome &outcome);
+  void kept(const KeptProblem &problem, const KeptOutcome &outcome);
 };
 
 void Writer::metrics(DictionaryAttr values) {
@@ -191,6 +192,32 @@ void Writer::budget(const Outcome &outcome) {
   });
 }
 
+void Writer::kept(const KeptProblem &problem, const KeptOutcome &outcome) {
+  json.attribute("policy", nameOf(problem.policy));
+  if (problem.policy == KeptPolicy::Auto)
+    number("limit", problem.limit);
+  number("f32_bytes", outcome.f32Bytes);
+  number("bytes", outcome.bytes);
+  if (problem.profile)
+    number("noise_ratio", outcome.noiseRatio);
+  json.attributeArray("tensors", [&] {
+    for (const auto &[item, decision] :
+         llvm::zip(problem.items, outcome.decisions))
+      json.object([&, &item = item, &decision = decision] {
+        json.attribute("name", item.name);
+        json.attribute("elements", item.elements);
+        json.attribute("format", nameOf(decision.format));
+        number("saved_bytes", decision.savedBytes);
+        number("saved_us", decision.savedUs);
+        if (decision.noiseRatio)
+          number("noise_ratio", *decision.noiseRatio);
+        else
+          json.attribute("noise_ratio", nullptr);
+        json.attribute("reason", decision.reason);
+      });
+  });
+}
+
 } // namespace
 
 void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
@@ -217,6 +244,10 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
                          [&] { writer.predicted(problem, decisions); });
     if (outcome.budget)
       json.attributeObject("budget", [&] { writer.budget(outcome); });
+    if (outcome.kept)
+      json.attributeObject("kept", [&] {
+        writer.kept(outcome.kept->first, outcome.kept->second);
+      });
     json.attributeArray("products", [&] {
       for (const auto &[product, decision] :
            llvm::zip(problem.products, decisions))

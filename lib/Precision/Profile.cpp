@@ -8,8 +8,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Precision/Profile.h"
+#include "JsonReader.h"
 #include "mpt/Precision/Formats.h"
-#include "mpt/Support/Json.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -22,126 +22,6 @@ using namespace mpt;
 using namespace mpt::precision;
 
 namespace {
-
-//===----------------------------------------------------------------------===//
-// Reading
-//===----------------------------------------------------------------------===//
-
-/// The first thing that was wrong.
-struct Problem {
-  std::string text;
-  void report(const Twine &what) {
-    if (text.empty())
-      text = what.str();
-  }
-};
-
-/// A place in the document. After a problem every place is empty, and reading
-/// an empty place gives a default.
-class Node {
-public:
-  Node(const llvm::json::Value *value, std::string where, Problem &problem)
-      : value(value), where(std::move(where)), problem(&problem) {}
-
-  explicit operator bool() const { return value && problem->text.empty(); }
-  StringRef place() const { return where; }
-  void fail(const Twine &what) const { problem->report(where + ": " + what); }
-
-  bool has(StringRef key) const {
-    const llvm::json::Object *object = value ? value->getAsObject() : nullptr;
-    return object && object->get(key);
-  }
-  /// The member `key`, which has to be there.
-  Node field(StringRef key) const {
-    if (!*this)
-      return empty();
-    const llvm::json::Object *object = value->getAsObject();
-    if (!object) {
-      fail("expected an object, found " + found());
-      return empty();
-    }
-    const llvm::json::Value *member = object->get(key);
-    if (!member) {
-      fail("'" + key + "' is missing");
-      return empty();
-    }
-    return Node(member, where + ", " + key.str(), *problem);
-  }
-  std::vector<Node> items(StringRef what) const {
-    std::vector<Node> nodes;
-    if (!*this)
-      return nodes;
-    const llvm::json::Array *array = value->getAsArray();
-    if (!array)
-      fail("expected an array, found " + found());
-    else
-      for (const auto &[i, item] : llvm::enumerate(*array))
-        nodes.push_back(
-            Node(&item, where + ", " + what.str() + " " + std::to_string(i),
-                 *problem));
-    return nodes;
-  }
-  std::string text() const {
-    if (!*this)
-      return "";
-    std::optional<StringRef> string = value->getAsString();
-    if (!string)
-      fail("expected a string, found " + found());
-    return string.value_or("").str();
-  }
-  bool boolean() const {
-    std::optional<bool> boolean = *this ? value->getAsBoolean() : true;
-    if (!boolean)
-      fail("expected true or false, found " + found());
-    return boolean.value_or(true);
-  }
-  /// Whether this is null: measured, but without a value.
-  bool isNull() const { return value && value->getAsNull(); }
-  bool isArray() const { return value && value->getAsArray(); }
-  /// A finite number in [low, high].
-  double number(double low, double high) const {
-    if (!*this)
-      return low;
-    std::optional<double> number = value->getAsNumber();
-    if (!number || !std::isfinite(*number))
-      fail("expected a finite number, found " + found());
-    else if (*number < low || *number > high)
-      fail("expected a number in [" + Twine(llvm::formatv("{0}", low).str()) +
-           ", " + llvm::formatv("{0}", high).str() + "], found " + found());
-    else
-      return *number;
-    return low;
-  }
-  int64_t integer(int64_t low) const {
-    if (!*this)
-      return low;
-    std::optional<int64_t> integer = value->getAsInteger();
-    if (integer && *integer >= low)
-      return *integer;
-    fail("expected an integer of " + Twine(low) + " or more, found " + found());
-    return low;
-  }
-  /// The same place under another name.
-  Node named(const Twine &name) const {
-    return Node(value, name.str(), *problem);
-  }
-
-private:
-  Node empty() const { return Node(nullptr, where, *problem); }
-  std::string found() const {
-    if (value->getAsObject())
-      return "an object";
-    if (value->getAsArray())
-      return "an array";
-    std::string text;
-    llvm::raw_string_ostream(text) << *value;
-    return text.size() > 40 ? text.substr(0, 40) + "..." : text;
-  }
-
-  const llvm::json::Value *value;
-  std::string where;
-  Problem *problem;
-};
 
 //===----------------------------------------------------------------------===//
 // The schema
@@ -157,7 +37,7 @@ struct MetricKind {
 };
 // Those that decide nothing may lack a value (a product of zeros has no noise
 // ratio); they are left out then. `sqnr_db` and `noise_ratio` are made here.
-constexpr double kHuge = std::numeric_limits<double>::max();
+constexpr double kHuge = JsonNode::kHuge;
 constexpr MetricKind kMetrics[] = {
     {"be_median", true, true, 0, kHuge},
     {"be_p99", true, true, 0, kHuge},
@@ -199,23 +79,13 @@ std::string nameOf(FormatKey formats) {
   return precision::nameOf(FormatPair{formats.first, formats.second});
 }
 
-template <typename Enum>
-Enum readEnum(Node node, std::optional<Enum> (*symbolize)(StringRef)) {
-  std::string text = node.text();
-  std::optional<Enum> value = symbolize(text);
-  if (node && !value)
-    node.fail("'" + text + "' is unknown");
-  return value.value_or(Enum());
-}
-
 /// Null for what the dialect does not know and no target runs: MX scales, and
 /// margins of scales that are not delayed.
-FormatAttr readFormat(MLIRContext *context, Node node) {
-  Storage storage = readEnum<Storage>(node.field("storage"), symbolizeStorage);
+FormatAttr readFormat(MLIRContext *context, JsonNode node) {
+  Storage storage = node.field("storage").name(symbolizeStorage);
   std::string granularity = node.field("scale").text();
-  Recipe recipe = readEnum<Recipe>(node.field("recipe"), symbolizeRecipe);
-  Rounding rounding =
-      readEnum<Rounding>(node.field("rounding"), symbolizeRounding);
+  Recipe recipe = node.field("recipe").name(symbolizeRecipe);
+  Rounding rounding = node.field("rounding").name(symbolizeRounding);
   int64_t history = FormatAttr::kDefaultHistory, margin = 0;
   APFloat value(1.0f);
   if (node.has("history"))
@@ -237,8 +107,7 @@ FormatAttr readFormat(MLIRContext *context, Node node) {
               stringifyRecipe(recipe));
     return {};
   }
-  Granularity scale =
-      readEnum<Granularity>(node.field("scale"), symbolizeGranularity);
+  Granularity scale = node.field("scale").name(symbolizeGranularity);
   bool scaled = FormatAttr::get(context, storage).isScaled();
   if (node && ((scale != Granularity::None) != scaled ||
                (recipe != Recipe::None) != scaled))
@@ -270,14 +139,14 @@ void mergeShare(Accumulator &into, const Twine &name, double share) {
 
 /// A summary: null, a mean, or [mean, std, low, high] whose last three may be
 /// null together. Nothing where it has no value.
-std::optional<Interval> readSummary(Node node, const MetricKind &kind) {
+std::optional<Interval> readSummary(JsonNode node, const MetricKind &kind) {
   if (!node || (node.isNull() && !kind.required))
     return std::nullopt;
   if (!node.isArray()) {
     double mean = node.number(kind.low, kind.high);
     return Interval{mean, mean};
   }
-  std::vector<Node> items = node.items("entry");
+  std::vector<JsonNode> items = node.items();
   if (items.size() != 4) {
     node.fail("expected [mean, std, low, high], found " + Twine(items.size()) +
               " entries");
@@ -307,7 +176,7 @@ struct Tables {
 
 /// The entry of `list` that `node` names by its index.
 template <typename T>
-T lookUp(Node node, const std::vector<T> &list, StringRef what) {
+T lookUp(JsonNode node, const std::vector<T> &list, StringRef what) {
   int64_t index = node.integer(0);
   if (node && index >= static_cast<int64_t>(list.size()))
     node.fail("expected an index below " + Twine(list.size()) + " of " + what +
@@ -315,20 +184,20 @@ T lookUp(Node node, const std::vector<T> &list, StringRef what) {
   return node ? list[index] : T();
 }
 
-std::vector<Node> rowsOf(Node node, size_t count, StringRef what) {
-  std::vector<Node> rows = node.items(what);
+std::vector<JsonNode> rowsOf(JsonNode node, size_t count) {
+  std::vector<JsonNode> rows = node.items();
   if (node && rows.size() != count)
     node.fail("expected " + Twine(count) + " entries, found " +
               Twine(rows.size()));
-  return node ? rows : std::vector<Node>(count, node);
+  return node ? rows : std::vector<JsonNode>(count, node);
 }
 
 /// One candidate at one point: a value for each column of its role.
-void readRow(Accumulator &into, Node row, ArrayRef<std::string> columns,
+void readRow(Accumulator &into, JsonNode row, ArrayRef<std::string> columns,
              std::optional<double> signal, int64_t step) {
-  std::vector<Node> cells = rowsOf(row, columns.size(), "column");
+  std::vector<JsonNode> cells = rowsOf(row, columns.size());
   for (const auto &[name, cell] : llvm::zip(columns, cells)) {
-    Node node = cell.named(row.place() + ", " + name);
+    JsonNode node = cell.named(row.place() + ", " + name);
     if (llvm::is_contained(kShares, name)) {
       mergeShare(into, name, node.number(0, 1));
       continue;
@@ -371,15 +240,14 @@ CandidateMetricsAttr finish(MLIRContext *context, FormatKey formats,
                                    values.getDictionary(context));
 }
 
-void readPoint(llvm::MapVector<FormatKey, Accumulator> &into, Node point,
+void readPoint(llvm::MapVector<FormatKey, Accumulator> &into, JsonNode point,
                ArrayRef<FormatKey> candidates, ArrayRef<std::string> columns,
                int64_t step) {
   double excluded = point.field("excluded").number(0, 1);
   std::optional<double> signal;
   if (point.has("signal") && !point.field("signal").isNull())
     signal = point.field("signal").number(0, kHuge);
-  std::vector<Node> rows =
-      rowsOf(point.field("values"), candidates.size(), "row");
+  std::vector<JsonNode> rows = rowsOf(point.field("values"), candidates.size());
   for (const auto &[formats, row] : llvm::zip(candidates, rows)) {
     if (!formats.first || !formats.second)
       continue;
@@ -392,11 +260,11 @@ void readPoint(llvm::MapVector<FormatKey, Accumulator> &into, Node point,
 }
 
 /// The largest magnitude of a tensor at any point; nothing if a point lacks it.
-std::optional<float> readAmax(Node tensor, size_t points) {
+std::optional<float> readAmax(JsonNode tensor, size_t points) {
   constexpr MetricKind kAmax = {"amax", true, false, 0,
                                 std::numeric_limits<float>::max()};
   float largest = 0;
-  for (Node point : rowsOf(tensor.field("points"), points, "point")) {
+  for (JsonNode point : rowsOf(tensor.field("points"), points)) {
     std::optional<Interval> amax;
     if (point.has("amax"))
       amax = readSummary(point.field("amax"), kAmax);
@@ -409,7 +277,7 @@ std::optional<float> readAmax(Node tensor, size_t points) {
 
 /// The largest magnitudes of a product's operands, if the file has both.
 std::optional<std::array<float, 2>> readAmaxes(const Tables &tables,
-                                               Node node) {
+                                               JsonNode node) {
   std::array<float, 2> amaxes;
   for (auto [side, name] : {std::pair(0, "lhs"), std::pair(1, "rhs")}) {
     if (!node.has(name))
@@ -426,17 +294,17 @@ std::optional<std::array<float, 2>> readAmaxes(const Tables &tables,
   return amaxes;
 }
 
-ProductProfile readProduct(const Tables &tables, Node node) {
+ProductProfile readProduct(const Tables &tables, JsonNode node) {
   ProductProfile product;
   product.name = node.field("name").text();
   node = node.named("product '" + product.name + "'");
-  product.role = readEnum<Role>(node.field("role"), symbolizeRole);
+  product.role = node.field("role").name(symbolizeRole);
   int64_t m = node.field("m").integer(1), n = node.field("n").integer(1);
   int64_t k = node.field("k").integer(1);
   product.batch = node.field("batch").integer(1);
   product.amax = readAmaxes(tables, node);
   std::vector<FormatKey> candidates;
-  for (Node item : node.field("candidates").items("candidate")) {
+  for (JsonNode item : node.field("candidates").items()) {
     FormatKey formats = lookUp(item, tables.candidates, "candidates");
     if (node && formats.first && llvm::is_contained(candidates, formats))
       node.fail("candidate " + nameOf(formats) + " is listed twice");
@@ -446,8 +314,8 @@ ProductProfile readProduct(const Tables &tables, Node node) {
   if (node && columns == tables.columns.end())
     node.fail("the file has no columns for its role");
   llvm::MapVector<FormatKey, Accumulator> accumulators;
-  std::vector<Node> points =
-      rowsOf(node.field("points"), tables.steps.size(), "point");
+  std::vector<JsonNode> points =
+      rowsOf(node.field("points"), tables.steps.size());
   for (const auto &[point, step] : llvm::zip(points, tables.steps))
     if (node)
       readPoint(accumulators,
@@ -463,32 +331,32 @@ ProductProfile readProduct(const Tables &tables, Node node) {
   return product;
 }
 
-Tables readTables(MLIRContext *context, Node root) {
+Tables readTables(MLIRContext *context, JsonNode root) {
   Tables tables;
   tables.context = context;
-  for (Node point : root.field("points").items("point"))
+  for (JsonNode point : root.field("points").items())
     tables.steps.push_back(point.field("step").integer(0));
   if (root && tables.steps.empty())
     root.fail("no point of training was profiled");
-  for (Node format : root.field("formats").items("format"))
+  for (JsonNode format : root.field("formats").items())
     tables.formats.push_back(readFormat(context, format));
-  for (Node pair : root.field("candidates").items("candidate")) {
-    std::vector<Node> sides = rowsOf(pair, 2, "operand");
+  for (JsonNode pair : root.field("candidates").items()) {
+    std::vector<JsonNode> sides = rowsOf(pair, 2);
     FormatKey formats(lookUp(sides[0], tables.formats, "formats"),
                       lookUp(sides[1], tables.formats, "formats"));
     tables.candidates.push_back(formats.first && formats.second ? formats
                                                                 : FormatKey());
   }
   if (root.has("tensors"))
-    for (Node tensor : root.field("tensors").items("tensor"))
+    for (JsonNode tensor : root.field("tensors").items())
       tables.amaxes.push_back(readAmax(tensor, tables.steps.size()));
-  Node columns = root.field("columns");
+  JsonNode columns = root.field("columns");
   for (Role role : {Role::Fprop, Role::Dgrad, Role::Wgrad}) {
     if (!columns.has(stringifyRole(role)))
       continue;
     std::vector<std::string> &names = tables.columns[role];
-    Node list = columns.field(stringifyRole(role));
-    for (Node name : list.items("column"))
+    JsonNode list = columns.field(stringifyRole(role));
+    for (JsonNode name : list.items())
       names.push_back(name.text());
     for (const MetricKind &kind : kMetrics)
       if (root && kind.required && !llvm::is_contained(names, kind.name))
@@ -513,14 +381,14 @@ FormatAttr withoutSide(FormatAttr format) {
 
 /// Adds what a probe of all products of a role found to the candidates of that
 /// role with its formats, as `role_persistent`.
-void readProbe(const Tables &tables, Node node, Profile &profile) {
+void readProbe(const Tables &tables, JsonNode node, Profile &profile) {
   std::string group = node.field("role").text();
-  std::vector<Node> sides = rowsOf(node.field("formats"), 2, "operand");
+  std::vector<JsonNode> sides = rowsOf(node.field("formats"), 2);
   FormatAttr other = lookUp(sides[0], tables.formats, "formats");
   FormatAttr gradient = lookUp(sides[1], tables.formats, "formats");
   Accumulator found;
-  std::vector<Node> points =
-      rowsOf(node.field("points"), tables.steps.size(), "point");
+  std::vector<JsonNode> points =
+      rowsOf(node.field("points"), tables.steps.size());
   for (const auto &[point, step] : llvm::zip(points, tables.steps))
     if (auto interval = readSummary(point.field("persistent"), kRolePersistent))
       merge(found, kRolePersistent, *interval, step);
@@ -564,6 +432,25 @@ void readProbe(const Tables &tables, Node node, Profile &profile) {
   }
 }
 
+void readFile(MLIRContext *context, JsonNode root, Profile &profile) {
+  root.header("mpt-metrics", kProfileVersion, "; profile again");
+  if (root.has("complete") && !root.field("complete").boolean())
+    root.fail("the profile was not taken to its end");
+  profile.graphHash = root.field("graph_hash").text();
+  Tables tables = readTables(context, root);
+  for (JsonNode node : root.field("products").items()) {
+    ProductProfile product = readProduct(tables, node);
+    if (!root)
+      break;
+    if (!profile.index.try_emplace(product.name, profile.products.size())
+             .second)
+      root.fail("product '" + product.name + "' is listed twice");
+    profile.products.push_back(std::move(product));
+  }
+  for (JsonNode node : root.field("probes").items())
+    readProbe(tables, node, profile);
+}
+
 llvm::Error errorIn(StringRef source, const Twine &what) {
   return llvm::createStringError(source + ": " + what);
 }
@@ -582,36 +469,11 @@ const ProductProfile *Profile::find(StringRef name) const {
 llvm::Expected<Profile> precision::parseProfile(MLIRContext *context,
                                                 StringRef text,
                                                 StringRef source) {
-  llvm::Expected<llvm::json::Value> document = parseJson(text);
-  if (!document)
-    return errorIn(source, llvm::toString(document.takeError()));
-  Problem problem;
-  Node root(&*document, "metrics file", problem);
-  std::string format = root.field("format").text();
-  if (root && format != "mpt-metrics")
-    root.fail("expected format 'mpt-metrics', found '" + format + "'");
-  int64_t version = root.field("version").integer(0);
-  if (root && version != kProfileVersion)
-    root.fail("expected version " + Twine(kProfileVersion) + ", found " +
-              Twine(version) + (version == 1 ? "; profile again" : ""));
-  if (root.has("complete") && !root.field("complete").boolean())
-    root.fail("the profile was not taken to its end");
   Profile profile;
-  profile.graphHash = root.field("graph_hash").text();
-  Tables tables = readTables(context, root);
-  for (Node node : root.field("products").items("product")) {
-    ProductProfile product = readProduct(tables, node);
-    if (!root)
-      break;
-    if (!profile.index.try_emplace(product.name, profile.products.size())
-             .second)
-      root.fail("product '" + product.name + "' is listed twice");
-    profile.products.push_back(std::move(product));
-  }
-  for (Node node : root.field("probes").items("probe"))
-    readProbe(tables, node, profile);
-  if (!problem.text.empty())
-    return errorIn(source, problem.text);
+  if (llvm::Error error = readDocument(text, source, [&](JsonNode root) {
+        readFile(context, root, profile);
+      }))
+    return std::move(error);
   return profile;
 }
 

@@ -8,7 +8,6 @@
 
 #include "mpt/Precision/Target.h"
 #include "JsonReader.h"
-#include "mpt/Support/Json.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -16,9 +15,6 @@
 using namespace mlir;
 using namespace mpt;
 using namespace mpt::precision;
-using llvm::json::Array;
-using llvm::json::Object;
-using Json = llvm::json::Value;
 
 namespace {
 
@@ -29,237 +25,148 @@ constexpr BuiltIn kBuiltIn[] = {
 #include "mpt/Precision/Targets.inc"
 };
 
-struct Reader : JsonReader {
-  Target target;
-
-  using JsonReader::JsonReader;
-
-  /// `"key": {"value": ..., "unit": unit, "source": "..."}`, above 0 unless it
-  /// may be 0.
-  bool figure(const Object &parent, const std::string &place, StringRef key,
-              StringRef unit, Figure &result, bool mayBeZero = false);
-  bool share(const Object &parent, const std::string &place, StringRef key,
-             Figure &result);
-  bool readFigures(const Object &figures);
-  bool readTiles(const Object &tiles);
-  bool readRates(const Object &rates);
-  template <typename Enum>
-  bool readList(const Object &parent, const std::string &place, StringRef key,
-                std::optional<Enum> (*symbolize)(StringRef),
-                std::vector<Enum> &result);
-  bool readCombination(const Object &object, const std::string &place);
-  bool readProducts(const Array &products);
-  bool readPlace(const Object &casts, StringRef key, Place &place);
-  bool readCasts(const Object &casts);
-  bool read(const Json &root);
-};
-
-bool Reader::figure(const Object &parent, const std::string &place,
-                    StringRef key, StringRef unit, Figure &result,
-                    bool mayBeZero) {
-  const Object *entry = object(parent, place, key);
-  std::string here = place + "." + key.str(), found;
-  if (!entry || !number(*entry, here, "value", result.value) ||
-      !string(*entry, here, "unit", found) ||
-      !string(*entry, here, "source", result.source))
-    return false;
-  if (found != unit)
-    return fail(here, "'unit' is '" + found + "', expected '" + unit + "'");
-  if (result.value == 0 && !mayBeZero)
-    return fail(here, "'value' is 0, expected more");
-  return true;
+/// `"key": {"value": ..., "unit": unit, "source": "..."}`, above 0 unless it
+/// may be 0.
+Figure readFigure(JsonNode parent, StringRef key, StringRef unit,
+                  bool mayBeZero = false) {
+  JsonNode node = parent.field(key);
+  Figure figure;
+  figure.value =
+      mayBeZero ? node.field("value").number() : node.field("value").positive();
+  std::string found = node.field("unit").nonEmpty();
+  if (node && found != unit)
+    node.field("unit").fail("expected '" + unit + "', found '" + found + "'");
+  figure.source = node.field("source").nonEmpty();
+  return figure;
 }
 
-bool Reader::share(const Object &parent, const std::string &place,
-                   StringRef key, Figure &result) {
-  if (!figure(parent, place, key, "share", result))
-    return false;
-  return result.value <= 1 || fail(place + "." + key.str(), "a share above 1");
+Figure readShare(JsonNode parent, StringRef key) {
+  Figure figure = readFigure(parent, key, "share");
+  if (parent && figure.value > 1)
+    parent.field(key).fail("a share above 1");
+  return figure;
 }
 
-bool Reader::readFigures(const Object &figures) {
-  return figure(figures, "figures", "memory_bandwidth", "GB/s",
-                target.memoryBandwidth) &&
-         share(figures, "figures", "memory_efficiency",
-               target.memoryEfficiency) &&
-         figure(figures, "figures", "launch", "us", target.launch,
-                /*mayBeZero=*/true) &&
-         figure(figures, "figures", "units", "processors", target.units) &&
-         figure(figures, "figures", "result_bytes", "bytes",
-                target.resultBytes);
+void readFigures(JsonNode node, Target &target) {
+  target.memoryBandwidth = readFigure(node, "memory_bandwidth", "GB/s");
+  target.memoryEfficiency = readShare(node, "memory_efficiency");
+  target.launch = readFigure(node, "launch", "us", /*mayBeZero=*/true);
+  target.units = readFigure(node, "units", "processors");
+  target.resultBytes = readFigure(node, "result_bytes", "bytes");
 }
 
-bool Reader::readTiles(const Object &tiles) {
-  std::string source;
-  const Array *shapes = array(tiles, "tiles", "shapes");
-  const Array *splits = shapes ? array(tiles, "tiles", "splits") : nullptr;
-  if (!splits || !string(tiles, "tiles", "source", source))
-    return false;
-  auto positive = [](const Json &value) {
-    auto number = value.getAsInteger();
-    return number && *number >= 1;
-  };
-  for (const Json &value : *shapes) {
-    const Array *shape = value.getAsArray();
-    if (!shape || shape->size() != 2 || !llvm::all_of(*shape, positive))
-      return fail("tiles.shapes", "two integers of 1 or more are expected, "
-                                  "found " +
-                                      describe(value));
-    target.tiles.push_back(
-        {*(*shape)[0].getAsInteger(), *(*shape)[1].getAsInteger()});
+void readTiles(JsonNode node, Target &target) {
+  for (JsonNode shape : node.field("shapes").items()) {
+    std::vector<JsonNode> sizes = shape.items();
+    if (node && sizes.size() != 2)
+      shape.fail("expected two integers, found " + Twine(sizes.size()));
+    if (node)
+      target.tiles.push_back({sizes[0].integer(1), sizes[1].integer(1)});
   }
-  for (const Json &value : *splits) {
-    if (!positive(value))
-      return fail("tiles.splits", "integers of 1 or more are expected, found " +
-                                      describe(value));
-    target.splits.push_back(*value.getAsInteger());
-  }
-  if (target.tiles.empty())
-    return fail("tiles", "'shapes' is empty");
-  return llvm::is_contained(target.splits, 1) ||
-         fail("tiles", "'splits' must contain 1");
+  for (JsonNode split : node.field("splits").items())
+    target.splits.push_back(split.integer(1));
+  node.field("source").nonEmpty();
+  if (node && target.tiles.empty())
+    node.fail("'shapes' is empty");
+  if (node && !llvm::is_contained(target.splits, 1))
+    node.fail("'splits' must contain 1");
 }
 
-bool Reader::readRates(const Object &rates) {
-  // The object is a hash table: by name, for the same order everywhere.
-  std::vector<std::string> names;
-  for (const auto &entry : rates)
-    names.push_back(entry.first.str());
-  llvm::sort(names);
-  for (const std::string &name : names) {
-    std::string place = "rates." + name;
+void readRates(JsonNode node, Target &target) {
+  for (const std::string &name : node.names()) {
+    JsonNode entry = node.field(name);
     Rate rate;
     rate.name = name;
-    const Object *entry = object(rates, "rates", name);
-    if (!entry || !figure(*entry, place, "peak", "TFLOP/s", rate.peak) ||
-        !share(*entry, place, "efficiency", rate.efficiency) ||
-        !figure(*entry, place, "overhead_k", "elements of k", rate.overheadK,
-                /*mayBeZero=*/true))
-      return false;
+    rate.peak = readFigure(entry, "peak", "TFLOP/s");
+    rate.efficiency = readShare(entry, "efficiency");
+    rate.overheadK = readFigure(entry, "overhead_k", "elements of k",
+                                /*mayBeZero=*/true);
     target.rates.push_back(std::move(rate));
   }
-  return true;
 }
 
 template <typename Enum>
-bool Reader::readList(const Object &parent, const std::string &place,
-                      StringRef key,
-                      std::optional<Enum> (*symbolize)(StringRef),
-                      std::vector<Enum> &result) {
-  const Array *list = array(parent, place, key);
-  if (!list)
-    return false;
-  for (const Json &value : *list) {
-    auto name = value.getAsString();
-    auto known = name ? symbolize(*name) : std::nullopt;
-    if (!known)
-      return fail(place + "." + key.str(), describe(value) + " is unknown");
-    result.push_back(*known);
-  }
-  return !result.empty() || fail(place, "'" + key + "' is empty");
+std::vector<Enum> readList(JsonNode node,
+                           std::optional<Enum> (*symbolize)(StringRef)) {
+  std::vector<Enum> result;
+  for (JsonNode item : node.items())
+    result.push_back(item.name(symbolize));
+  if (node && result.empty())
+    node.fail("is empty");
+  return result;
 }
 
-bool Reader::readCombination(const Object &object, const std::string &place) {
+Combination readCombination(JsonNode node, const Target &target) {
   Combination combination;
-  std::string rate, layout, source;
-  if (!readList(object, place, "lhs", symbolizeStorage, combination.lhs) ||
-      !readList(object, place, "rhs", symbolizeStorage, combination.rhs) ||
-      !string(object, place, "rate", rate) ||
-      !string(object, place, "layout", layout) ||
-      !count(object, place, "alignment", combination.alignment) ||
-      !string(object, place, "source", source))
-    return false;
+  combination.lhs = readList(node.field("lhs"), symbolizeStorage);
+  combination.rhs = readList(node.field("rhs"), symbolizeStorage);
   auto isScaled = [](Storage storage) {
     return storage != Storage::F32 && storage != Storage::BF16;
   };
-  if ((llvm::any_of(combination.lhs, isScaled) ||
-       llvm::any_of(combination.rhs, isScaled)) &&
-      (!readList(object, place, "scale", symbolizeGranularity,
-                 combination.scales) ||
-       !readList(object, place, "recipe", symbolizeRecipe,
-                 combination.recipes) ||
-       !readList(object, place, "rounding", symbolizeRounding,
-                 combination.roundings)))
-    return false;
+  if (llvm::any_of(combination.lhs, isScaled) ||
+      llvm::any_of(combination.rhs, isScaled)) {
+    combination.scales = readList(node.field("scale"), symbolizeGranularity);
+    combination.recipes = readList(node.field("recipe"), symbolizeRecipe);
+    combination.roundings = readList(node.field("rounding"), symbolizeRounding);
+  }
+  std::string rate = node.field("rate").nonEmpty();
   auto known = llvm::find_if(target.rates,
                              [&](const Rate &r) { return r.name == rate; });
-  if (known == target.rates.end())
-    return fail(place, "'rate' is '" + rate + "', which 'rates' does not have");
+  if (node && known == target.rates.end())
+    node.field("rate").fail("'" + rate + "' is not in 'rates'");
   combination.rate = known - target.rates.begin();
-  if (layout != "any" && layout != "k_major")
-    return fail(place,
-                "'layout' is '" + layout + "', expected 'any' or 'k_major'");
+  std::string layout = node.field("layout").nonEmpty();
+  if (node && layout != "any" && layout != "k_major")
+    node.field("layout").fail("expected 'any' or 'k_major', found '" + layout +
+                              "'");
   combination.kMajor = layout == "k_major";
-  target.combinations.push_back(std::move(combination));
-  return true;
+  combination.alignment = node.field("alignment").integer(1);
+  node.field("source").nonEmpty();
+  return combination;
 }
 
-bool Reader::readProducts(const Array &products) {
-  for (const auto &[i, value] : llvm::enumerate(products)) {
-    std::string place = "products[" + std::to_string(i) + "]";
-    const Object *object = asObject(value, place);
-    if (!object || !readCombination(*object, place))
-      return false;
-  }
+void readProducts(JsonNode node, Target &target) {
+  for (JsonNode product : node.items())
+    target.combinations.push_back(readCombination(product, target));
   // What a product falls back to must run.
   for (Storage storage : {Storage::F32, Storage::BF16})
-    if (llvm::none_of(target.combinations, [&](const Combination &c) {
+    if (node && llvm::none_of(target.combinations, [&](const Combination &c) {
           return llvm::is_contained(c.lhs, storage) &&
                  llvm::is_contained(c.rhs, storage);
         }))
-      return fail("products", "none is " + stringifyStorage(storage) + " x " +
-                                  stringifyStorage(storage));
-  return true;
+      node.fail("none is " + stringifyStorage(storage) + " x " +
+                stringifyStorage(storage));
 }
 
-bool Reader::readPlace(const Object &casts, StringRef key, Place &place) {
-  std::string where, source, here = "casts." + key.str();
-  const Object *entry = object(casts, "casts", key);
-  if (!entry || !string(*entry, here, "where", where) ||
-      !string(*entry, here, "source", source))
-    return false;
-  if (where != "producer" && where != "pass")
-    return fail(here,
-                "'where' is '" + where + "', expected 'producer' or 'pass'");
-  place = where == "producer" ? Place::Producer : Place::Pass;
-  return true;
+Place readPlace(JsonNode node) {
+  std::string where = node.field("where").nonEmpty();
+  if (node && where != "producer" && where != "pass")
+    node.field("where").fail("expected 'producer' or 'pass', found '" + where +
+                             "'");
+  node.field("source").nonEmpty();
+  return where == "producer" ? Place::Producer : Place::Pass;
 }
 
-bool Reader::readCasts(const Object &casts) {
-  auto cast = [&](StringRef key, Recipe recipe) {
-    return readPlace(casts, key, target.casts[static_cast<size_t>(recipe)]);
-  };
-  if (!readPlace(casts, "amax", target.amax))
-    return false;
-  double launches;
-  if (!number(*casts.getObject("amax"), "casts.amax", "launches", launches))
-    return false;
-  target.amaxLaunches = launches;
-  return cast("bf16", Recipe::None) && cast("current", Recipe::Current) &&
-         cast("delayed", Recipe::Delayed) && cast("fixed", Recipe::Fixed) &&
-         readPlace(casts, "transposed", target.transposed);
+void readCasts(JsonNode node, Target &target) {
+  target.amax = readPlace(node.field("amax"));
+  target.amaxLaunches = node.field("amax").field("launches").integer(0);
+  for (auto [key, recipe] : {std::pair("bf16", Recipe::None),
+                             {"current", Recipe::Current},
+                             {"delayed", Recipe::Delayed},
+                             {"fixed", Recipe::Fixed}})
+    target.casts[static_cast<size_t>(recipe)] = readPlace(node.field(key));
+  target.transposed = readPlace(node.field("transposed"));
 }
 
-bool Reader::read(const Json &root) {
-  const Object *object = asObject(root, "");
-  if (!object || !header(*object, "mpt-target", 1) ||
-      !string(*object, "", "name", target.name) ||
-      !string(*object, "", "device", target.device))
-    return false;
-  const Object *figures = this->object(*object, "", "figures");
-  if (!figures || !readFigures(*figures))
-    return false;
-  const Object *tiles = this->object(*object, "", "tiles");
-  if (!tiles || !readTiles(*tiles))
-    return false;
-  const Object *rates = this->object(*object, "", "rates");
-  if (!rates || !readRates(*rates))
-    return false;
-  const Array *products = array(*object, "", "products");
-  if (!products || !readProducts(*products))
-    return false;
-  const Object *casts = this->object(*object, "", "casts");
-  return casts && readCasts(*casts);
+void readTarget(JsonNode root, Target &target) {
+  root.header("mpt-target", 1);
+  target.name = root.field("name").nonEmpty();
+  target.device = root.field("device").nonEmpty();
+  readFigures(root.field("figures"), target);
+  readTiles(root.field("tiles"), target);
+  readRates(root.field("rates"), target);
+  readProducts(root.field("products"), target);
+  readCasts(root.field("casts"), target);
 }
 
 } // namespace
@@ -348,14 +255,11 @@ std::vector<std::string> precision::builtInTargets() {
 
 llvm::Expected<Target> precision::parseTarget(StringRef text,
                                               StringRef source) {
-  Reader reader(source);
-  llvm::Expected<Json> root = parseJson(text);
-  if (!root)
-    return llvm::createStringError(source + ": " +
-                                   llvm::toString(root.takeError()));
-  if (!reader.read(*root))
-    return llvm::createStringError(reader.error);
-  return std::move(reader.target);
+  Target target;
+  if (llvm::Error error = readDocument(
+          text, source, [&](JsonNode root) { readTarget(root, target); }))
+    return std::move(error);
+  return target;
 }
 
 llvm::Expected<Target> precision::getTarget(StringRef nameOrPath) {

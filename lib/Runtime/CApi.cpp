@@ -127,9 +127,7 @@ mpt_status mpt_argument_data(mpt_package *package, const char *name,
     require(name, "name");
     require(out, "out");
     Package &p = package->package;
-    size_t index = p.argumentIndex(name);
-    *out = p.data(p.argument(index));
-    p.markSet(index);
+    *out = p.expose(p.argumentIndex(name));
   });
 }
 
@@ -139,7 +137,9 @@ mpt_status mpt_argument_read(const mpt_package *package, const char *name,
     require(name, "name");
     require(out, "out");
     const Package &p = package->package;
-    *out = p.data(p.argument(p.argumentIndex(name)));
+    const Tensor &tensor = p.argument(p.argumentIndex(name));
+    p.requireCurrent(tensor);
+    *out = p.data(tensor);
   });
 }
 

@@ -89,6 +89,7 @@ void Package::loadCheckpoint(const std::string &path) {
       initialize(t, i);
     }
   }
+  stale = true;
   steps = step;
   damaged = false;
 }
@@ -108,6 +109,7 @@ void Package::loadParameters(const std::string &path) {
                   static_cast<size_t>(stored->bytes));
     isSet[index] = true;
   }
+  stale = true;
 }
 
 void Package::exportWeights(const std::string &path) const {

@@ -40,6 +40,7 @@ void Package::runGradient(int64_t rngStep) {
     }
   } guard(*this);
   setRngStep(rngStep);
+  derive();
   for (size_t i = 0; i != bound.size(); ++i)
     if (plan.runs[i])
       runLaunch(i);

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Manifest.h"
+#include "Dataflow.h"
 #include "Json.h"
 
 #include <algorithm>
@@ -59,6 +60,9 @@ private:
   void checkRng(const JsonCursor &json, const Tensor &tensor);
   void checkArgumentBuffers();
   Launch parseLaunch(const JsonCursor &json);
+  void parseInitLaunches();
+  void checkInitLaunch(const JsonCursor &json, const Launch &launch,
+                       std::set<int64_t> &derived);
   void parseProduct(const JsonCursor &json, Launch &launch);
   Matrix parseMatrix(const JsonCursor &json, const Launch &launch, int64_t rows,
                      int64_t columns, bool isResult);
@@ -101,6 +105,7 @@ Manifest Parser::parse() {
   JsonCursor launches = root.at("launches");
   for (size_t i = 0, e = launches.size(); i != e; ++i)
     manifest.launches.push_back(parseLaunch(launches.at(i)));
+  parseInitLaunches();
   if (root.has("gradients"))
     parseGradients();
   return std::move(manifest);
@@ -257,8 +262,10 @@ void Parser::parseInit(const JsonCursor &json, Tensor &tensor) {
     tensor.init = Init::Zero;
   } else if (json.string() == "file" && tensor.kind != MPT_DERIVED) {
     tensor.init = Init::File;
+  } else if (json.string() == "launches" && tensor.kind == MPT_DERIVED) {
+    tensor.init = Init::Launches;
   } else {
-    json.expected(tensor.kind == MPT_DERIVED ? "'zero' or a number"
+    json.expected(tensor.kind == MPT_DERIVED ? "'launches', 'zero' or a number"
                                              : "'file', 'zero' or a number");
   }
 }
@@ -360,6 +367,56 @@ Launch Parser::parseLaunch(const JsonCursor &json) {
     op.expected("kernel, product, scatter_add, copy or fill");
   }
   return launch;
+}
+
+/// What `init` may do: read parameters, scale state and what it computed,
+/// write into the arena and into derived arguments that ask for it.
+void Parser::checkInitLaunch(const JsonCursor &json, const Launch &launch,
+                             std::set<int64_t> &derived) {
+  if (launch.op == LaunchOp::Product || launch.op == LaunchOp::ScatterAdd)
+    json.at("op").expected("kernel, copy or fill in 'init'");
+  if (launch.op == LaunchOp::Kernel && launch.written < 0)
+    json.expected("'written' beside the args of a kernel in 'init'");
+  LaunchAccesses accesses = accessesOf(manifest, launch);
+  auto argumentIn = [&](int64_t buffer) -> const Tensor * {
+    for (const Tensor &tensor : manifest.arguments)
+      if (tensor.buffer == buffer)
+        return &tensor;
+    return nullptr;
+  };
+  for (const BufferAccess &read : accesses.reads)
+    if (const Tensor *tensor = argumentIn(read.buffer);
+        tensor && tensor->kind != MPT_PARAMETER &&
+        tensor->kind != MPT_SCALE_STATE && derived.count(read.buffer) == 0)
+      fail(MPT_ERROR_FORMAT, json.location(), ": launch '", launch.name,
+           "' reads ", kindName(tensor->kind), " '", tensor->name,
+           "', expected a parameter, scale state, or what an earlier launch of "
+           "'init' wrote");
+  for (const BufferAccess &write : accesses.writes) {
+    const Tensor *tensor = argumentIn(write.buffer);
+    bool isDerived = tensor && tensor->init == Init::Launches;
+    if (!isDerived && manifest.buffers[write.buffer].kind != BufferKind::Arena)
+      fail(MPT_ERROR_FORMAT, json.location(), ": launch '", launch.name,
+           "' writes ", tensor ? "'" + tensor->name + "'" : "a constant",
+           ", expected a derived argument whose init is 'launches'");
+    if (isDerived && write.whole)
+      derived.insert(write.buffer);
+  }
+}
+
+void Parser::parseInitLaunches() {
+  std::set<int64_t> derived;
+  if (root.has("init")) {
+    JsonCursor init = root.at("init");
+    for (size_t i = 0, e = init.size(); i != e; ++i) {
+      manifest.init.push_back(parseLaunch(init.at(i)));
+      checkInitLaunch(init.at(i), manifest.init.back(), derived);
+    }
+  }
+  for (const Tensor &tensor : manifest.arguments)
+    if (tensor.init == Init::Launches && derived.count(tensor.buffer) == 0)
+      fail(MPT_ERROR_FORMAT, root.location(), ": derived '", tensor.name,
+           "' is initialised by launches, but none in 'init' writes it");
 }
 
 void Parser::parseProduct(const JsonCursor &json, Launch &launch) {

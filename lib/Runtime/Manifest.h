@@ -20,7 +20,7 @@
 namespace mpt::rt {
 
 enum class Engine { Blas, Reference };
-enum class Init { None, File, Zero, Number };
+enum class Init { None, File, Zero, Number, Launches };
 enum class BufferKind { Argument, Arena, Constant };
 enum class LaunchOp { Kernel, Product, ScatterAdd, Copy, Fill };
 
@@ -93,6 +93,9 @@ struct Manifest {
   std::vector<Buffer> buffers;
   int64_t arenaBytes = 0;
   std::vector<Launch> launches;
+  /// Kernels, copies and fills that compute derived arguments from parameters
+  /// and scale state.
+  std::vector<Launch> init;
   std::vector<Gradient> gradients;
 };
 

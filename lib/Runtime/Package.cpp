@@ -120,7 +120,9 @@ Package::Package(const std::string &directory, int threads)
     loadInitialValues(initial);
   bound.reserve(description.launches.size());
   for (const Launch &launch : description.launches)
-    bind(launch);
+    bound.push_back(bind(launch));
+  for (const Launch &launch : description.init)
+    boundInit.push_back(bind(launch));
 }
 
 void Package::allocate() {
@@ -159,7 +161,7 @@ void Package::initialize(const Tensor &tensor, size_t index) {
     std::memcpy(data(tensor), &value, sizeof value);
   }
   isSet[index] = tensor.init == Init::Zero || tensor.init == Init::Number ||
-                 tensor.kind == MPT_RNG;
+                 tensor.init == Init::Launches || tensor.kind == MPT_RNG;
 }
 
 void Package::loadInitialValues(const std::string &path) {
@@ -179,7 +181,7 @@ void Package::loadInitialValues(const std::string &path) {
   }
 }
 
-void Package::bind(const Launch &launch) {
+BoundLaunch Package::bind(const Launch &launch) const {
   BoundLaunch b;
   b.launch = &launch;
   auto place = [&](const Place &p) { return addresses[p.buffer] + p.offset; };
@@ -218,7 +220,37 @@ void Package::bind(const Launch &launch) {
     b.result = place(launch.result);
     break;
   }
-  bound.push_back(std::move(b));
+  return b;
+}
+
+void Package::noteChange(size_t index) {
+  mpt_kind kind = argument(index).kind;
+  if (kind == MPT_PARAMETER || kind == MPT_SCALE_STATE)
+    stale = true;
+}
+
+/// A derived argument would be computed again, over what was written.
+static void refuseDerived(const Tensor &tensor, const char *what) {
+  if (tensor.init == Init::Launches)
+    fail(MPT_ERROR_ARGUMENT, "cannot ", what, " derived '", tensor.name,
+         "': it is computed from parameters and scale state");
+}
+
+void *Package::expose(size_t index) {
+  const Tensor &tensor = argument(index);
+  refuseDerived(tensor, "write");
+  if (tensor.kind == MPT_PARAMETER || tensor.kind == MPT_SCALE_STATE)
+    exposed = true;
+  isSet[index] = true;
+  return data(tensor);
+}
+
+void Package::requireCurrent(const Tensor &tensor) const {
+  if (tensor.init == Init::Launches && (stale || exposed))
+    fail(
+        MPT_ERROR_STATE, "derived '", tensor.name,
+        "' may not fit the state, which was set or can be written in place: it "
+        "is computed when the next step begins");
 }
 
 size_t Package::argumentIndex(const std::string &name) const {
@@ -323,10 +355,12 @@ void Package::setArgument(const std::string &name, const void *source,
   if (!source && tensor.bytes != 0)
     fail(MPT_ERROR_ARGUMENT, kindName(tensor.kind), " '", name,
          "': no data was given");
+  refuseDerived(tensor, "set");
   checkValues(tensor, source);
   if (tensor.bytes != 0)
     std::memmove(data(tensor), source, static_cast<size_t>(tensor.bytes));
-  markSet(index);
+  isSet[index] = true;
+  noteChange(index);
 }
 
 void Package::setObserver(mpt_observer function, void *user) {

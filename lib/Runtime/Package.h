@@ -75,7 +75,10 @@ public:
   const Tensor &argument(size_t index) const;
   char *data(const Tensor &tensor) const { return addresses[tensor.buffer]; }
   const Tensor &result(const std::string &name) const;
-  void markSet(size_t argument) { isSet[argument] = true; }
+  /// For the caller to write an argument in place.
+  void *expose(size_t argument);
+  /// Fails with MPT_ERROR_STATE on a derived argument that state has outrun.
+  void requireCurrent(const Tensor &tensor) const;
 
   void setArgument(const std::string &name, const void *data, int dtype,
                    const Shape &shape);
@@ -114,7 +117,12 @@ private:
   void allocate();
   void initialize(const Tensor &tensor, size_t index);
   void loadInitialValues(const std::string &path);
-  void bind(const Launch &launch);
+  BoundLaunch bind(const Launch &launch) const;
+  /// Notes that derived arguments no longer fit the state that they are
+  /// computed from, if `argument` is of it.
+  void noteChange(size_t argument);
+  /// Computes derived arguments where that is due.
+  void derive();
   /// Fails with MPT_ERROR_ARGUMENT on a value that the step must not see.
   void checkValues(const Tensor &tensor, const void *data) const;
   /// All arguments are set and hold values that the launches may see; of those
@@ -136,7 +144,7 @@ private:
   std::vector<char *> addresses; // by buffer
   std::unordered_map<std::string, size_t> argumentByName, resultByName;
   std::vector<bool> isSet; // by argument
-  std::vector<BoundLaunch> bound;
+  std::vector<BoundLaunch> bound, boundInit;
   ThreadPool pool;
 
   mpt_observer observer = nullptr;
@@ -145,6 +153,9 @@ private:
   std::optional<GradientPlan> plannedGradient;
   /// Dense copies of gradients that lie with strides, by index.
   std::unordered_map<size_t, std::vector<float>> gathered;
+  /// Derived arguments do not fit the state, or may not: the caller has a
+  /// pointer by which it can change it.
+  bool stale = true, exposed = false;
   bool profiling = false;
   bool stepping = false;
   bool damaged = false;      // a step failed halfway

@@ -75,10 +75,20 @@ void Package::step() {
       package.damaged = !finished;
     }
   } guard(*this);
+  derive();
   for (size_t i = 0; i != bound.size(); ++i)
     runLaunch(i);
   guard.finished = true;
   ++steps;
+}
+
+/// A pointer that the caller holds could be written through at any time.
+void Package::derive() {
+  if (!stale && !exposed)
+    return;
+  for (const BoundLaunch &launch : boundInit)
+    run(launch);
+  stale = false;
 }
 
 void Package::runLaunch(size_t index) {

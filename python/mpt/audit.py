@@ -31,6 +31,8 @@ from typing import Any
 TOOLS = ("nvidia-cuda-cuobjdump==13.2.51", "nvidia-cuda-nvdisasm==13.2.51")
 # How FP8 formats are spelled in SASS. A wgmma of FP8 is a QGMMA, of BF16 an HGMMA.
 FP8 = {"f8E4M3FN": "E4M3", "f8E5M2": "E5M2"}
+# Launches that multiply.
+MULTIPLIES = ("product", "attention", "attention_grad")
 TENSOR_CORE = re.compile(r"[A-Z]{1,2}G?MMA(?=\.|$)")
 FUNCTION = re.compile(r"\s*Function\s*:?\s+(\S+?):?\s*$")
 INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)")
@@ -257,7 +259,9 @@ def expected_instruction(lhs: str, rhs: str) -> re.Pattern[str] | None:
 
 
 def _formats(launch: Mapping[str, Any]) -> tuple[str, str]:
-    return launch["lhs"]["dtype"], launch["rhs"]["dtype"]
+    """What is multiplied; attention's products have query's and key's format, and round to it in between."""
+    sides = (launch["lhs"], launch["rhs"]) if launch["op"] == "product" else launch["heads_views"]
+    return sides[0]["dtype"], sides[1]["dtype"]
 
 
 def prove(launch: Mapping[str, Any], kernels: list[Kernel]) -> tuple[str, str]:
@@ -299,7 +303,7 @@ def audit_products(manifest: Mapping[str, Any], kernels: Iterable[Kernel], uses_
             by_name[name].append(kernel)
     products = []
     for launch in manifest["launches"]:
-        if launch["op"] != "product" and not (launch.get("implementation") == "own" and "lhs" in launch):
+        if launch["op"] not in MULTIPLIES:
             continue
         lhs, rhs = _formats(launch)
         # Before own products there was nothing else than cuBLASLt.

@@ -49,9 +49,11 @@ def dual_bound(problem: dict, multipliers: dict[str, float]) -> float:
 def check(problem: dict, solution: dict, tolerance: float = 1e-9) -> float:
     """Return the certified gap, (time - dual bound) / time.
 
-    Raises ValueError, naming what does not fit, if the choice breaks a bound or if time or dual bound
-    are not what the solution says.
+    Raises ValueError, naming what does not fit, if there is no choice, if it breaks a bound or if time or
+    dual bound are not what the solution says.
     """
+    if "chosen" not in solution:
+        raise ValueError(f"the solution is {solution.get('status', 'without a status')}: it has no choice to check")
     chosen = []
     for product in problem["products"]:
         name = solution["chosen"].get(product["name"])
@@ -74,7 +76,7 @@ def check(problem: dict, solution: dict, tolerance: float = 1e-9) -> float:
         raise ValueError(f"the multipliers prove {dual} us, the solution says {solution['dual_bound']}")
     if dual > time * (1 + tolerance):
         raise ValueError(f"time {time} us lies below the dual bound {dual}")
-    return (time - dual) / time if time else 0.0
+    return max(0.0, time - dual) / time if time else 0.0  # below 0 by rounding only
 
 
 if __name__ == "__main__":

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mpt import __version__, cli_explain, stages
 from mpt.console import console, fail
 from mpt.files import staged
+
+if TYPE_CHECKING:
+    from mpt.runtime import Package
+    from mpt.sentinels import SentinelLog
 
 
 def run_import(args: argparse.Namespace) -> None:
@@ -27,17 +33,35 @@ def run_differentiate(args: argparse.Namespace) -> None:
 
 def run_assign(args: argparse.Namespace) -> None:
     """Attach metrics, if given, and choose a format for every product."""
+    kept = {"kept": args.kept, "kept-profile": args.kept_profile, "kept-noise": args.kept_noise}
     with cli_explain.pricing(args) as price:
-        settings = cli_explain.settings_of(args) | price
+        settings = cli_explain.settings_of(args) | price | kept
         stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
     console.print(f"wrote {args.output}")
 
 
+def run_kept(args: argparse.Namespace) -> None:
+    """What the format of each tensor that is kept for the backward pass does to gradients."""
+    from mpt import kept
+
+    def prepare(package: Any) -> None:
+        if args.weights:
+            package.load_parameters(str(args.weights))
+        if args.resume:
+            package.load(str(args.resume))
+
+    content = kept.measure(args.step, args.data, args.output, args.batches, prepare, args.seed, args.threads)
+    console.print(f"wrote {args.output}: {len(content['tensors'])} tensors")
+
+
 def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
-    missing = stages.build(
-        args.step, args.output, args.target, args.engine, nvcc=True, products=args.products, tuning=args.tuning
-    )
+    with contextlib.ExitStack() as stack:
+        step = stack.enter_context(stages.watched(args.step)) if args.sentinels else args.step
+        missing = stages.build(
+            step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts,
+            products=args.products, tuning=args.tuning,
+        )  # fmt: skip
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
@@ -70,8 +94,10 @@ def run_train(args: argparse.Namespace) -> None:
             package.load(str(args.resume))
         first = package.step_number
         schedule = Schedule(args.lr, args.warmup)
-        records = train_package(package, batches, args.steps, schedule, first, args.seed)
-        with open_log(args.log, append=bool(args.resume)) as log:
+        with open_log(args.log, append=bool(args.resume)) as log, contextlib.ExitStack() as stack:
+            counts = stack.enter_context(sentinels_of(package, args)) if args.sentinels else None
+            listen = counts.add if counts else None
+            records = train_package(package, batches, args.steps, schedule, first, args.seed, listen)
             taken = follow(records, args.steps, f"train {args.package.name}", log)
         if args.checkpoint:
             with staged(args.checkpoint) as inner:
@@ -79,6 +105,15 @@ def run_train(args: argparse.Namespace) -> None:
     finally:
         package.close()
     console.print(f"step {taken[-1].step + 1}: loss {taken[-1].loss:.6f}, log {args.log}")
+
+
+def sentinels_of(package: Package, args: argparse.Namespace) -> SentinelLog:
+    """The log of what the package's scaled casts lose; raises ValueError if it was built without counts."""
+    from mpt import sentinels
+
+    if not sentinels.counts({entry["name"]: 0 for entry in package.results}):
+        raise ValueError(f"{args.package} counts nothing that casts lose: build an assigned step with mptc build --sentinels")
+    return sentinels.SentinelLog(args.sentinels, args.every, append=bool(args.resume))
 
 
 def run_profile(args: argparse.Namespace) -> None:
@@ -154,11 +189,13 @@ def run_study_model(args: argparse.Namespace) -> None:
 
 def run_study_assignments(args: argparse.Namespace) -> None:
     """Train one model under many assignments: do metrics foretell which of them train?"""
+    from mpt import verify
     from mpt.study import assignments, model
 
+    criteria = verify.Criteria(window=max(1, min(100, args.steps // 5)), patience=max(1, min(50, args.steps // 10)))
     plan = assignments.Plan(
-        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), batches=args.batches, jobs=args.jobs,
-        threads=args.threads, corpus=args.corpus,
+        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), criteria=criteria, batches=args.batches,
+        jobs=args.jobs, threads=args.threads, corpus=args.corpus,
     )  # fmt: skip
     try:
         assignments.run(plan, args.output)
@@ -289,6 +326,9 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
     cli_explain.add_settings(parser)
     cli_explain.add_pricing(parser)
+    parser.add_argument("--kept", choices=stages.KEPT, help="formats of what the backward pass reads again")
+    parser.add_argument("--kept-profile", type=Path, metavar="KEPT.json", help="what mptc kept measured")
+    parser.add_argument("--kept-noise", type=float, metavar="SUM", help="the bound of --kept=auto (default: 1e-3)")
 
     parser = command("build", run_build)
     parser.add_argument("step", type=Path)
@@ -297,10 +337,25 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
     parser.add_argument("--products", default="auto", choices=stages.PRODUCTS, help="who multiplies on CUDA")
     parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help="measured times, for --products=auto")
+    parser.add_argument("--sentinels", action="store_true", help="have steps count what their scaled casts lose")
+    parser.add_argument("--carry-casts", action="store_true", help="keep low copies of parameters between steps")
 
     parser = command("audit", run_audit)
     parser.add_argument("package", type=Path)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def add_kept_command(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what measures formats of kept tensors."""
+    parser = command("kept", run_kept)
+    parser.add_argument("step", type=Path, metavar="STEP.mlir")
+    parser.add_argument("--data", type=Path, required=True, metavar="BATCHES.safetensors")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="KEPT.json")
+    parser.add_argument("--batches", type=positive, default=4)
+    parser.add_argument("--weights", type=Path, help="parameters to measure at, instead of the step's")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="state to measure at")
+    parser.add_argument("--seed", type=int, default=0, help="of dropout")
+    parser.add_argument("--threads", type=positive, default=2)
 
 
 def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -316,6 +371,8 @@ def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--checkpoint", type=Path, help="write the state after the last step")
     parser.add_argument("--log", type=Path, default=Path("losses.jsonl"))
+    parser.add_argument("--sentinels", type=Path, metavar="COUNTS.jsonl", help="of a package that was built with --sentinels")
+    parser.add_argument("--every", type=positive, default=100, metavar="STEPS", help="a line of --sentinels")
 
     parser = command("export-weights", run_export_weights)
     parser.add_argument("package", type=Path)
@@ -440,6 +497,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_compiler_commands(command)
     add_metrics_commands(command)
     add_study_commands(command)
+    add_kept_command(command)
     add_training_commands(command)
     add_preparation_commands(command)
     cli_explain.add_commands(command, positive)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mpt import stages
@@ -79,11 +80,18 @@ def run_verify(args: argparse.Namespace) -> None:
     from mpt.console import bar
     from mpt.train import Schedule
 
+    made = settings_of(args)
     if args.record:
+        given = [name for name in ("policy", "pin", "metrics", "price_at", "model") if getattr(args, name)]
+        given += [name for name in made if name != "target"]
+        if given:
+            raise ValueError(f"--record {args.record} is the assignment: expected no --{given[0].replace('_', '-')} beside it")
         record = decisions.load(args.record)
     else:
         with pricing(args) as price:
-            record = explain.assignment(args.graph, args.policy, args.pin, args.metrics, settings_of(args) | price)
+            record = explain.assignment(args.graph, args.policy or "threshold", args.pin, args.metrics, made | price)
+    if args.target:  # a record has the name only, of a description too
+        record = replace(record, target=args.target)
     window = args.window or max(1, min(50, args.steps // 5))
     patience = args.patience or max(1, min(50, args.steps // 10))
     criteria = verify.Criteria(args.margin, window, args.excess, patience)
@@ -229,7 +237,7 @@ def add_commands(
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json", help="the assignment; default: assign now")
     parser.add_argument("--metrics", type=Path, help="metrics.json to assign by")
-    parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
+    parser.add_argument("--policy", choices=stages.POLICIES, help="default: threshold")
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
     add_settings(parser)
     add_pricing(parser)

@@ -59,14 +59,25 @@ def include_directory() -> Path:
 
 
 def cublas_directory() -> Path | None:
-    """$MPT_CUBLAS_DIR, or where the wheel nvidia-cublas (13) put include/ and lib/; None if absent."""
-    places = []
+    """$MPT_CUBLAS_DIR, or where cuBLAS 13 has include/ and its library; None if absent.
+
+    Looked for where the wheel nvidia-cublas puts it, then in the toolkit of the nvcc on the PATH.
+    """
     if os.environ.get("MPT_CUBLAS_DIR"):
         places = [Path(os.environ["MPT_CUBLAS_DIR"])]
     else:
         spec = importlib.util.find_spec("nvidia")
         places = [Path(place) / "cu13" for place in (spec.submodule_search_locations or [])] if spec else []
-    return _first(places, "include/cublasLt.h")
+        if nvcc := shutil.which("nvcc"):
+            places.append(Path(nvcc).resolve().parent.parent)
+    complete = (place for place in places if cublas_library(place).is_file())
+    return _first(list(complete), "include/cublasLt.h")
+
+
+def cublas_library(cublas: Path) -> Path:
+    """libcublasLt.so.13 below `cublas`: wheels have it in lib, toolkits in lib64."""
+    folder = _first([cublas / "lib", cublas / "lib64"], "libcublasLt.so.13")
+    return (folder or cublas / "lib") / "libcublasLt.so.13"
 
 
 def simulator_library() -> Path:
@@ -86,12 +97,15 @@ def simulator_library() -> Path:
 
 
 def missing_for_nvcc(cublas: bool = True) -> str:
-    """What keeps this machine from compiling for the GPU, with or without cuBLAS; empty if nothing does."""
+    """What keeps this machine from compiling for the GPU, and from proving it; empty if nothing does.
+
+    cublas: whether the source uses cuBLAS.
+    """
     if not shutil.which("nvcc"):
         return "nvcc (CUDA 13) is not on the PATH"
     if cublas and not cublas_directory():
         return "cuBLAS 13 was not found (pip install nvidia-cublas, or set MPT_CUBLAS_DIR)"
-    return ""
+    return audit.missing_tools()
 
 
 def unfit_nvcc() -> str:
@@ -124,10 +138,10 @@ def nvcc_command(source: Path, library: Path, cublas: Path | None) -> list[Any]:
     cublas: where cuBLAS is, if the source uses it.
     """
     host = ",".join(WARNINGS + ["-fPIC", "-fvisibility=hidden"])
-    link = [
-        "-isystem", cublas / "include", f"-L{cublas / 'lib'}", "-l:libcublasLt.so.13",
-        "-Xlinker", "-rpath", "-Xlinker", cublas / "lib",
-    ] if cublas else []  # fmt: skip
+    link: list[Any] = []
+    if cublas:
+        folder = cublas_library(cublas).parent
+        link = ["-isystem", cublas / "include", f"-L{folder}", "-l:libcublasLt.so.13", "-Xlinker", f"-rpath={folder}"]
     return [
         "nvcc", f"-gencode=arch={ARCH.replace('sm', 'compute')},code={ARCH}", "-std=c++17", "-O3", "-DNDEBUG", "-fmad=false",
         "-Werror", "all-warnings", "-Xptxas", "-v", "-Xcompiler", host, f"-I{include_directory()}",
@@ -182,10 +196,7 @@ def compile_with_nvcc(source: Path, library: Path, log: Path) -> None:
 
 
 def _prove(package: Path, library: Path) -> None:
-    """Raise BuildError unless own kernels multiply as the manifest says (mpt.audit)."""
-    manifest = audit.load_manifest(package)
-    if not any(launch.get("implementation") == "own" for launch in manifest["launches"]):
-        return
+    """Raise BuildError unless products are what the manifest says (mpt.audit)."""
     try:
         report = audit.audit(package, library)
     except audit.AuditError as error:
@@ -243,7 +254,7 @@ def _load(library: Path) -> ctypes.CDLL:
                 "MPT_CUBLAS_DIR to the directory that has lib/libcublasLt.so.13"
             ) from error
     try:
-        ctypes.CDLL(str(cublas / "lib" / "libcublasLt.so.13"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(cublas_library(cublas)), ctypes.RTLD_GLOBAL)
         return ctypes.CDLL(str(library))
     except OSError as error:
         raise Error(f"{library}: cannot be loaded with cuBLAS of {cublas}: {error}") from error
@@ -279,7 +290,7 @@ class CudaPackage:
         self._arguments = {entry["name"]: entry for entry in self.arguments}
         self._results = {entry["name"]: entry for entry in self.results}
         for entry in self.arguments:
-            init = {"zero": 0, "file": None}.get(entry.get("init"), entry.get("init"))
+            init = {"zero": 0, "file": None, "launches": None}.get(entry.get("init"), entry.get("init"))
             if init is not None:
                 self.set(entry["name"], np.full(entry["shape"], init, _numpy_dtype(entry["dtype"])))
         if (directory / "init.safetensors").is_file():

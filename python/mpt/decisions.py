@@ -184,6 +184,31 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class KeptTensor:
+    """A tensor that the backward pass reads again; times and errors are of the format that it has."""
+
+    name: str
+    elements: int
+    format: str
+    saved_bytes: float
+    saved_us: float
+    noise_ratio: float | None  # upper end; None where it was not measured
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is held from the forward pass for the backward pass, where that was decided too."""
+
+    policy: str
+    bytes: float
+    f32_bytes: float
+    tensors: list[KeptTensor]
+    noise_ratio: float | None = None  # the sum
+    limit: float | None = None  # of it, under policy auto
+
+
+@dataclass(frozen=True)
 class Decisions:
     """A decision record. `more` holds members that this reader does not know.
 
@@ -199,6 +224,7 @@ class Decisions:
     target: str | None = None
     predicted: dict[str, float] = field(default_factory=dict)
     budget: Budget | None = None
+    kept: Kept | None = None
     where_it_pays: bool = False  # 8 bits only where that makes the step faster
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -288,6 +314,17 @@ BUDGET = fields(
     {"status": text, "proven_us": number(), "dual_bound_us": number(), "bounds": array(BOUND)},
     {"pin_prices_us": nullable(array(TIME))},
 )
+KEPT_TENSOR = fields(
+    {
+        "name": text, "elements": integer(1), "format": text, "saved_bytes": number(), "saved_us": number(),
+        "reason": string,
+    },
+    {"noise_ratio": TIME},
+)  # fmt: skip
+KEPT = fields(
+    {"policy": text, "bytes": number(), "f32_bytes": number(), "tensors": array(KEPT_TENSOR)},
+    {"noise_ratio": TIME, "limit": TIME},
+)
 RECORD = fields(
     {
         "graph_hash": string, "policy": text, "alignment": integer(1), "pins": array(text),
@@ -295,7 +332,7 @@ RECORD = fields(
     },
     {
         "target": nullable(text), "predicted": nullable(_numbers), "budget": nullable(BUDGET),
-        "where_it_pays": nullable(boolean),
+        "where_it_pays": nullable(boolean), "kept": nullable(KEPT),
     },
 )  # fmt: skip
 
@@ -344,8 +381,17 @@ def _budget(value: Mapping[str, Any] | None) -> Budget | None:
     return Budget(value["status"], value["proven_us"], value["dual_bound_us"], bounds, prices)
 
 
+def _kept(value: Mapping[str, Any] | None) -> Kept | None:
+    if value is None:
+        return None
+    keys = ("name", "elements", "format", "saved_bytes", "saved_us", "noise_ratio", "reason")
+    tensors = [KeptTensor(*(entry.get(key) for key in keys)) for entry in value["tensors"]]
+    sizes = (value[key] for key in ("policy", "bytes", "f32_bytes"))
+    return Kept(*sizes, tensors, value.get("noise_ratio"), value.get("limit"))
+
+
 KNOWN = ("format", "version", "graph_hash", "policy", "alignment", "pins", "summary", "products",
-         "target", "predicted", "budget", "where_it_pays")  # fmt: skip
+         "target", "predicted", "budget", "where_it_pays", "kept")  # fmt: skip
 
 
 def parse(content: Any) -> Decisions:
@@ -371,6 +417,7 @@ def parse(content: Any) -> Decisions:
         target=content.get("target"),
         predicted=_known(content.get("predicted") or {}),
         budget=_budget(content.get("budget")),
+        kept=_kept(content.get("kept")),
         where_it_pays=bool(content.get("where_it_pays")),
         more={key: value for key, value in content.items() if key not in KNOWN},
     )

@@ -21,7 +21,8 @@ from rich import box
 from rich.table import Table
 
 from mpt import decisions, stages
-from mpt.decisions import ROLES, Candidate, Decisions, DecisionsError, Product
+from mpt.decisions import ROLES, Candidate, Decisions, DecisionsError, Kept, KeptTensor, Product
+from mpt.metrics import matches
 
 # Metric -> heading; a column is shown where any candidate has it.
 COLUMNS = {
@@ -35,7 +36,7 @@ COLUMNS = {
 }
 # Errors that add up over products (docs/metrics.md), and whose.
 ADDITIVE = {"loss_mse": ("fprop",), "noise_ratio": ("dgrad", "wgrad"), "persistent": ("dgrad", "wgrad")}
-FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)( \[[^]]*\])?")
+FORMAT_NAME = re.compile(r"\b(f32|bf16|f8E4M3FN|f8E5M2|i8)(\[[^]]*\])?")
 NUMBER = re.compile(r"(?<![\w.])\d+(\.\d+)?(e[-+]?\d+)?(?!\w)")
 
 
@@ -118,6 +119,24 @@ def slower(record: Decisions) -> list[str]:
     return [f"8 bits do not pay on {record.target} at this size: {cost}; {ways}"]
 
 
+def describe_kept(kept: Kept) -> str:
+    """What is held between the passes, in one sentence."""
+    line = f"kept for the backward pass ({kept.policy}): {kept.bytes / 1e6:.3g} MB, in f32 {kept.f32_bytes / 1e6:.3g} MB"
+    if kept.noise_ratio is not None:
+        line += f"; noise ratio {_number(kept.noise_ratio)}"
+        line += f" of at most {_number(kept.limit)}" if kept.limit is not None else ""
+    return line
+
+
+def kept_table(tensors: Sequence[KeptTensor]) -> Table:
+    """The format of each tensor that is kept, what that saves, and what it adds to the gradient's error."""
+    table = _table("kept for the backward pass", ("tensor", "format", "reason"), ("saved KB", "saved µs", "noise ratio"))
+    for one in tensors:
+        saved = (f"{one.saved_bytes / 1e3:.4g}", f"{one.saved_us:.3g}")
+        table.add_row(one.name, one.format, one.reason, *saved, _number(one.noise_ratio))
+    return table
+
+
 def _shares(record: Decisions) -> Table:
     table = _table("share of the products' FLOPs (number of products)", ["formats"], [*ROLES, "all"])
     for name, row in decisions.share_table(record).items():
@@ -161,6 +180,8 @@ def summary(record: Decisions, nearest: int = 8) -> Iterator[object]:
     yield _shares(record)
     if record.budget:
         yield budget_table(record)
+    if record.kept:
+        yield describe_kept(record.kept)
     if any(not product.chosen.low for product in record.products):
         yield _high(record)
     if any(product.margin is not None for product in record.products):
@@ -242,8 +263,12 @@ def sentences(product: Product) -> list[str]:
 
 
 def details(record: Decisions, pattern: str) -> Iterator[object]:
-    """Every product that matches; raises DecisionsError offering names where none does."""
-    for product in record.select(pattern):
+    """Every product and kept tensor that matches; raises DecisionsError offering names where none does."""
+    tensors = [one for one in record.kept.tensors if matches(one.name, pattern)] if record.kept else []
+    if tensors:
+        yield kept_table(tensors)
+    found = [product for product in record.products if matches(product.name, pattern)]
+    for product in found if tensors else record.select(pattern):
         yield from sentences(product)
         if product.candidates:
             yield candidate_table(product)
@@ -365,6 +390,8 @@ def comparison(
     found = changes(a, b)
     if a.policy != b.policy:
         yield f"policy: {a.policy} -> {b.policy}"
+    if a.where_it_pays != b.where_it_pays:
+        yield f"8 bits only where they pay: {' -> '.join('yes' if r.where_it_pays else 'no' for r in (a, b))}"
     if a.target != b.target:
         yield f"target: {a.target or 'none'} -> {b.target or 'none'}, so times are of different machines"
     for title, one, other in (("pins gone", a, b), ("new pins", b, a)):
@@ -404,6 +431,8 @@ def options_of(record: Decisions) -> dict[str, str]:
         options["where-it-pays"] = "true"
     for bound in record.budget.bounds if record.budget else []:
         options[bound.name.replace("_", "-")] = repr(bound.limit)
+    if record.kept and record.kept.policy == "bf16":
+        options["kept"] = "bf16"
     return options
 
 
@@ -434,8 +463,8 @@ def assignment(
     """
     with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
         record = Path(directory) / "decisions.json"
-        words = [f"{name}={value}" for name, value in ({"policy": policy} | dict(options)).items()]
-        words += [*(f"pin={pin}" for pin in pins), f"record={record}"]
-        passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
+        words = [stages.option(name, value) for name, value in ({"policy": policy} | dict(options)).items()]
+        words += [*(f"pin={pin}" for pin in pins), stages.option("record", record)]
+        passes = [f"--mpt-attach-metrics={stages.option('profile', metrics)}"] if metrics else []
         stages.run_tool("mpt-opt", [graph, *passes, f"--assign-precision={' '.join(words)}", "-o", os.devnull])
         return decisions.load(record)

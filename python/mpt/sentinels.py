@@ -38,12 +38,12 @@ class SentinelLog:
     and `tensors`: the sums over its steps of each tensor that lost something.
     """
 
-    def __init__(self, path: Path, every: int = 1) -> None:
+    def __init__(self, path: Path, every: int = 1, append: bool = False) -> None:
         if every < 1:
             raise ValueError(f"a line is written every 1 or more steps, found {every}")
         self.every, self.steps, self.skipped, self.last = every, 0, 0, 0
         self.sums: dict[str, dict[str, int]] = {}
-        self.file = open(path, "w")  # noqa: SIM115 - closed by close()
+        self.file = open(path, "a" if append else "w")  # noqa: SIM115 - closed by close()
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Take in the result of a step."""

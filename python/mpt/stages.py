@@ -20,6 +20,7 @@ from mpt.files import link_or_copy, staged
 TARGETS = ("cpu", "cuda")
 ENGINES = ("blas", "reference")
 PRODUCTS = ("own", "cublaslt", "auto")
+KEPT = ("f32", "bf16", "auto")
 POLICIES = ("threshold", "budget", "uniform", "bf16", "fp32")
 
 
@@ -111,9 +112,15 @@ def differentiate(graph: Path, out: Path, weight_decay: float | None = None) -> 
     optimise(graph, out, ["--mpt-differentiate", f"--mpt-add-optimizer{options}"])
 
 
+def option(name: str, value: object) -> str:
+    """An option of a pass as mpt-opt reads it: a path may have blanks."""
+    text = str(value)
+    return f'{name}="{text}"' if any(c.isspace() for c in text) else f"{name}={text}"
+
+
 def attach(step: Path, metrics: Path, out: Path) -> None:
     """Put the errors measured in `metrics` (metrics.json) on the products of `step`."""
-    optimise(step, out, [f"--mpt-attach-metrics=profile={metrics}"])
+    optimise(step, out, [f"--mpt-attach-metrics={option('profile', metrics)}"])
 
 
 def assign(
@@ -130,12 +137,12 @@ def assign(
     pins: PATTERN=FORMAT. record: where to write why (decisions.json). settings: further options of the pass, such as
     target or loss-mse; None leaves one at its default.
     """
-    passes = [f"--mpt-attach-metrics=profile={metrics}"] if metrics else []
+    passes = [f"--mpt-attach-metrics={option('profile', metrics)}"] if metrics else []
     with contextlib.ExitStack() as stack:
         options = [f"policy={policy}"] + [f"pin={pin}" for pin in pins]
-        options += [f"{name}={value}" for name, value in (settings or {}).items() if value is not None]
+        options += [option(name, value) for name, value in (settings or {}).items() if value is not None]
         if record:
-            options.append(f"record={stack.enter_context(staged(record))}")
+            options.append(option("record", stack.enter_context(staged(record))))
         optimise(step, out, [*passes, f"--assign-precision={' '.join(options)}"])
 
 
@@ -144,23 +151,35 @@ def watch(step: Path, out: Path) -> None:
     optimise(step, out, ["--canonicalize", "--cse", "--mpt-materialize-formats=sentinels"])
 
 
+@contextlib.contextmanager
+def watched(step: Path) -> Iterator[Path]:
+    """Yield `step` with counts, as `watch` writes it, for as long as the context is open."""
+    with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
+        out = Path(directory) / step.name
+        watch(step, out)
+        yield out
+
+
 def build(
     step: Path,
     out: Path,
     target: str,
     engine: str = "blas",
     nvcc: bool = False,
+    carry: bool = False,
     products: str = "auto",
     tuning: Path | None = None,
 ) -> str:
     """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda).
 
-    products: who multiplies on CUDA (docs/cuda.md); tuning: measured times for it. nvcc: compile CUDA
-    sources too, where that is possible. Returns what kept it from being done, or "".
+    carry: keep low copies of parameters between steps. products: who multiplies on CUDA (docs/cuda.md);
+    tuning: measured times for it. nvcc: compile CUDA sources too, where that is possible. Returns what
+    kept it from being done, or "".
     """
     options = [f"--target={target}"]
     options += [f"--engine={engine}"] if target == "cpu" else [f"--products={products}"]
     options += [f"--tuning={tuning}"] if tuning else []
+    options += ["--carry-casts"] if carry else []
     with staged(out) as inner:
         run_tool("mpt-build", [step, "-o", inner, *options])
         if target != "cuda" or not nvcc:

@@ -12,10 +12,10 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mpt.console import bar
 from mpt.data import Batches
@@ -60,14 +60,22 @@ class Record:
 
 
 def train_package(
-    package: "Package", batches: Batches, steps: int, schedule: Schedule, first: int = 0, seed: int = 0
+    package: "Package",
+    batches: Batches,
+    steps: int,
+    schedule: Schedule,
+    first: int = 0,
+    seed: int = 0,
+    listen: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Iterator[Record]:
-    """Take `steps` steps from step number `first` and yield a Record of each."""
+    """Take `steps` steps from step number `first` and yield a Record of each; `listen` gets all results of each."""
     for step in range(first, first + steps):
         rate = schedule(step)
         start = time.perf_counter()
         result = package.step(batches[step], lr=rate, seed=seed)
         elapsed = (time.perf_counter() - start) * 1e3
+        if listen is not None:
+            listen(result)
         yield Record(step, result["loss"], result["grad_norm"], rate, elapsed, result.get("skipped", False))
 
 

@@ -318,6 +318,12 @@ class Outcome:
         return how + self.kept.judgement.text
 
 
+def check_record(record: Decisions) -> None:
+    """Raise ValueError if the record has nothing in 8 bits."""
+    if not any(product.chosen.low for product in record.products):
+        raise ValueError("the assignment has no product in 8 bits: there is nothing to verify")
+
+
 def verify(
     record: Decisions,
     train: Trainer,
@@ -331,8 +337,7 @@ def verify(
     `report` is told all rounds after each. Raises ValueError if the baseline does not train
     or the record has nothing in 8 bits.
     """
-    if not any(product.chosen.low for product in record.products):
-        raise ValueError("the assignment has no product in 8 bits: there is nothing to verify")
+    check_record(record)
     baselines = {seed: train(Run(None, seed), lambda losses: not math.isfinite(losses[-1])) for seed in seeds}
     check_baseline(baselines, criteria)
     loss = float(np.mean([smoothed(losses, criteria.window)[-1] for losses in baselines.values()]))

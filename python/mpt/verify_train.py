@@ -17,6 +17,8 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,10 +116,10 @@ def assign(graph: Path, out: Path, record: Decisions, promoted: frozenset[str] |
     """Write the step with the record's formats, but `promoted` in BF16, to `out`, and the new record to `to`."""
     with contextlib.ExitStack() as stack:
         options = ["policy=bf16", f"alignment={record.alignment}"]
-        options += [f"target={record.target}"] if record.target else []
+        options += [stages.option("target", record.target)] if record.target else []
         options += [f"pin={pin}" for pin in pins_for(record, promoted)]
         if to:
-            options.append(f"record={stack.enter_context(staged(to))}")
+            options.append(stages.option("record", stack.enter_context(staged(to))))
         stages.optimise(graph, out, [f"--assign-precision={' '.join(options)}"])
 
 
@@ -196,7 +198,7 @@ class PackageTrainer:
         batches = Shuffled(self._data, run.seed)
         todo = experiment.steps - len(records)
         taken = train_package(package, batches, todo, experiment.schedule, len(records), run.seed)
-        with open(part, "w") as log:
+        with open(part, "w") as log, patient() as interrupted:
             for record in records:
                 _write(log, record)
             try:
@@ -204,6 +206,8 @@ class PackageTrainer:
                     records.append(record)
                     _write(log, record)
                     self._display.update(task, advance=1, note=f"seed {run.seed}: loss {record.loss:.4f}")
+                    if interrupted():
+                        raise KeyboardInterrupt
                     if stop([entry.loss for entry in records]):
                         break
                     if len(records) % CHECKPOINT_EVERY == 0 and len(records) < experiment.steps:
@@ -266,6 +270,31 @@ class PackageTrainer:
         self._key = ""
 
 
+@contextlib.contextmanager
+def patient() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C was pressed, so that it ends a run between two steps, not in one.
+
+    A second Ctrl-C ends it at once. Only the main thread hears of it, and not where it is ignored (`nohup`, `&` in a
+    script): there, nothing changes.
+    """
+    pressed = []
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def press(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _write(log: Any, record: Record) -> None:
     log.write(json.dumps(asdict(record)) + "\n")
     log.flush()
@@ -279,23 +308,32 @@ def described(entry: Round) -> dict[str, Any]:
 
 
 class StateFile:
-    """OUT/verify.json: refuses to go on with an experiment that has other settings."""
+    """OUT/verify.json: refuses to go on with an experiment that has other settings, once anything was trained."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self._path, self._settings = path, settings
-        if path.exists():
+        if path.exists() and self._was_used():
             self._compare()
         else:
             self.write([])
 
-    def _compare(self) -> None:
+    def _was_used(self) -> bool:
+        """Whether anything was trained under it; a mistyped option leaves a state under which nothing was."""
+        self._found()  # another program's file is not ours to replace
+        return any((self._path.parent / "runs").glob("*/*.jsonl"))
+
+    def _found(self) -> dict[str, Any]:
+        """The settings in the file."""
         try:
             content = json.loads(self._path.read_text())
-            found = content["settings"]
             if (content["format"], content["version"]) != (FORMAT, VERSION):
                 raise ValueError(f"expected {FORMAT} version {VERSION}")
+            return dict(content["settings"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self._path}: not a state of mptc verify: {error}") from error
+
+    def _compare(self) -> None:
+        found = self._found()
         for name, value in self._settings.items():
             if found.get(name) != value:
                 raise ValueError(
@@ -319,6 +357,8 @@ def locked(out: Path) -> Iterator[None]:
     """Keep a second mptc verify out of the same directory."""
     import fcntl
 
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out}: is a file, expected a directory or nothing there")
     out.mkdir(parents=True, exist_ok=True)
     with open(out / ".lock", "w") as file:
         try:
@@ -330,9 +370,10 @@ def locked(out: Path) -> Iterator[None]:
 
 def run(record: Decisions, experiment: Experiment, out: Path, rounds: int, display: Progress) -> Outcome:
     """Do the whole experiment in the directory `out`; see the module's description for what it leaves."""
-    from mpt.verify import verify
+    from mpt.verify import check_record, verify
 
     experiment.check()
+    check_record(record)
     with locked(out):
         state = StateFile(out / "verify.json", experiment.settings(record))
         with PackageTrainer(out, record, experiment, display) as trainer:

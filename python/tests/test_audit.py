@@ -72,7 +72,7 @@ def write(package: Path, launches: list[dict], **more: object) -> Path:
     return package
 
 
-missing = cuda.missing_for_nvcc(cublas=False) or audit.missing_tools()
+missing = cuda.missing_for_nvcc(cublas=False)
 compiled_only = pytest.mark.skipif(missing != "", reason=missing)
 
 
@@ -220,6 +220,25 @@ def test_cublas_products_are_listed_with_their_types(package):
         "checked at load: f8E5M2 x f8E4M3FN -> f32",
         "checked at load: bf16 x bf16 -> f32",
     ]
+
+
+@pytest.mark.parametrize("dtype, problem", [("bf16", ""), ("f8E4M3FN", "multiplies with HGMMA.64x64x16.F32.BF16")])
+def test_attention_is_proven_too(package, dtype, problem):
+    names = [f"mpt::attention::gradient<64, mpt::attention::{part}<64, true>, float>" for part in ("GradientOfQ", "GradientOfKV")]
+    symbols = [f"_ZN3mpt9attention8gradientILi64ENS0_{len(part)}{part}ILi64ELb1EEEfEEvv" for part in ("GradientOfQ", "GradientOfKV")]
+    views = [{"dtype": dtype}] * 8
+    entry = {"op": "attention_grad", "name": "a/grad", "implementation": "own", "kernel": names, "heads_views": views}
+    write(package, [entry])
+    tools = package.parent / "tools"
+    for option in DUMPS:
+        dump = DUMPS[option].replace("QGMMA.64x64x32.F32.E4M3.E4M3", "HGMMA.64x64x16.F32.BF16")
+        parts = [dump.replace(DENSE, symbol).replace("spilling", f"other{i}") for i, symbol in enumerate(symbols)]
+        (tools / f"dump{option}").write_text("".join(parts))
+    set_library(package, b"code", "".join(LOG.replace(DENSE, s).replace("spilling", f"other{i}") for i, s in enumerate(symbols)))
+    report = audit.audit(package)
+    (product,) = report.products
+    assert product.kernels == symbols and product.evidence == "4 HGMMA.64x64x16.F32.BF16"
+    assert problem in product.problem and bool(problem) == bool(report.problems)
 
 
 def test_warnings_of_ptxas_are_problems(package):

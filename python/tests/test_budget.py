@@ -177,6 +177,13 @@ def test_checker_refuses(spoil, message):
         certificate.check(problem, solution)
 
 
+def test_checker_has_nothing_to_say_of_an_infeasible_problem():
+    problem = transformer(1, 0.1, 6)
+    problem["bounds"][0]["limit"] = 0.0
+    with pytest.raises(ValueError, match="the solution is infeasible: it has no choice to check"):
+        certificate.check(problem, solve(problem))
+
+
 def test_checker_refuses_a_broken_bound():
     problem = transformer(1, 0.1, 9)
     solution = solve(problem)
@@ -221,11 +228,11 @@ def test_infeasible_names_the_bound():
     "change,message",
     [
         (lambda p: p.pop("bounds"), "'bounds' is missing"),
-        (lambda p: p.update(version=9), "version 9 is not understood, only 1"),
+        (lambda p: p.update(version=9), "expected version 1, found 9"),
         (lambda p: p["products"][0].pop("name"), "products[0]: 'name' is missing"),
-        (lambda p: p["products"][0]["candidates"][1].update(time=-1), "'time' is -1, expected a number of 0 or more"),
+        (lambda p: p["products"][0]["candidates"][1].update(time=-1), "candidates[1].time: expected a finite number of at least 0, found -1"),
         (lambda p: p["products"][0]["candidates"][1]["errors"].pop("persistent"), "'persistent' is missing"),
-        (lambda p: p["products"][0]["candidates"][1]["shared"].append("y"), "names of 'shared' are expected"),
+        (lambda p: p["products"][0]["candidates"][1]["shared"].append("y"), "expected a name of 'shared', found 'y'"),
         (lambda p: p["products"][1].update(name=p["products"][0]["name"]), "two products are named '0.query'"),
         (lambda p: p["shared"].append(p["shared"][0]), "is there twice"),
     ],

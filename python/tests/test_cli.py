@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import stat
+from types import SimpleNamespace
 
 import pytest
 
-from mpt import stages
+from mpt import sentinels, stages
+from mpt.cli import sentinels_of
 from mpt.files import staged
 
 
@@ -104,3 +107,18 @@ def test_quoted_ir_is_shortened_and_messages_are_not():
     message = "step.mlir:1:1: error: " + "x" * 1000
     shown = stages.shorten(f"{message}\n{quoted}\n  ^\n").split("\n")
     assert shown[0] == message and len(shown[1]) < 250 and shown[1].endswith(" ...") and shown[2] == "  ^"
+
+
+def test_sentinels_need_a_package_that_counts(tmp_path):
+    path = tmp_path / "counts.jsonl"
+    args = argparse.Namespace(package="pkg", sentinels=path, every=2, resume=None)
+    plain = SimpleNamespace(results=[{"name": "loss"}, {"name": "x/cast"}])
+    with pytest.raises(ValueError, match="pkg counts nothing that casts lose: build .* with mptc build --sentinels"):
+        sentinels_of(plain, args)
+    assert not path.exists()
+    watched = SimpleNamespace(results=[{"name": f"x/cast.f8E4M3FN/{kind}"} for kind in sentinels.KINDS])
+    for resume, lines in ((None, 1), ("checkpoint", 2), (None, 1)):
+        args.resume = resume
+        with sentinels_of(watched, args) as log:
+            log.add({"step": 1, "x/cast.f8E4M3FN/saturated": 3.0})
+        assert len(path.read_text().splitlines()) == lines

@@ -18,8 +18,8 @@ import json
 
 import numpy as np
 import pytest
-from mpt import stages
-from mpt.cuda import CudaPackage, compile_package
+from mpt import cuda, stages
+from mpt.cuda import CudaPackage
 from mpt.runtime import Package
 from test_cuda_sim import DTYPES, LR, Case, Watcher
 from test_parity import dropout_mask
@@ -218,9 +218,14 @@ def test_the_scores_are_gone(cases):
     assert manifests[0]["arena_bytes"] <= manifests[1]["arena_bytes"]
 
 
+@pytest.mark.skipif(cuda.missing_for_nvcc() != "", reason=cuda.missing_for_nvcc())
+def test_nvcc_compiles_it(cases):
+    assert cuda.compile_package(cases("tinyA_dropout", "bf16").package).stat().st_size > 0
+
+
 def test_the_checker_finds_nothing(cases):
     case = cases("tinyA_dropout", "bf16")
-    compile_package(case.package, checked=True)
+    cuda.compile_package(case.package, checked=True)
     with CudaPackage(case.package, checked=True) as package, CudaPackage(case.package, simulate=True) as plain:
         assert package._library.mpt_sim_set_order(b"interleaved:3") == 0
         assert package.step(padded(case), LR) == plain.step(padded(case), LR)

@@ -158,6 +158,7 @@ def fake_nvcc(directory: Path, says: str) -> None:
 def test_other_toolkits_are_refused(package, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(cuda, "cublas_directory", lambda: tmp_path)
+    monkeypatch.setattr(cuda.audit, "missing_tools", lambda: "")
     fake_nvcc(tmp_path, "Cuda compilation tools, release 12.4, V12.4.131")
     with pytest.raises(BuildError, match=r"nvcc is of CUDA 12.4, expected CUDA 13 or newer"):
         cuda.compile_package(package)
@@ -167,14 +168,34 @@ def test_other_toolkits_are_refused(package, tmp_path, monkeypatch):
     assert not (package / "libstep.so").exists()
 
 
-def test_what_is_missing_for_nvcc(package, monkeypatch):
+def test_what_is_missing_for_nvcc(package, tmp_path, monkeypatch):
     monkeypatch.setattr(cuda, "cublas_directory", lambda: None)
     monkeypatch.setattr(cuda.shutil, "which", lambda name, path=None: "/somewhere/nvcc")
     with pytest.raises(BuildError, match="cuBLAS 13 was not found .pip install nvidia-cublas"):
         cuda.compile_package(package)
+    monkeypatch.setattr(cuda, "cublas_directory", lambda: tmp_path)
+    monkeypatch.setattr(cuda.audit, "missing_tools", lambda: "cuobjdump not found")
+    with pytest.raises(BuildError, match="cuobjdump not found"):
+        cuda.compile_package(package)
     monkeypatch.setattr(cuda.shutil, "which", lambda name, path=None: None)
     with pytest.raises(BuildError, match="nvcc .CUDA 13. is not on the PATH"):
         cuda.compile_package(package)
+
+
+def test_where_cublas_is_found(tmp_path, monkeypatch):
+    for folder in ("bin", "include", "lib64"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "include" / "cublasLt.h").write_text("")
+    fake_nvcc(tmp_path / "bin", "")
+    monkeypatch.delenv("MPT_CUBLAS_DIR", raising=False)
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    # Headers alone will not do.
+    assert cuda.cublas_directory() is None
+    library = tmp_path / "lib64" / "libcublasLt.so.13"
+    library.write_text("")
+    assert cuda.cublas_directory() == tmp_path and cuda.cublas_library(tmp_path) == library
+    assert f"-L{library.parent}" in cuda.nvcc_command(Path("a.cu"), Path("a.so"), tmp_path)
 
 
 def test_packages_for_other_architectures_are_refused(package, tmp_path):

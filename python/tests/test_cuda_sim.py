@@ -13,25 +13,15 @@ import json
 import os
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 from mpt import cuda, stages
 from mpt.runtime import Error, Package
 from mpt.cuda import CudaPackage
+from sim_kernels import DTYPES, SimulatedKernels, random_tensor
 
 pytestmark = pytest.mark.slow
 
-DTYPES = {
-    "f32": np.dtype(np.float32),
-    "i64": np.dtype(np.int64),
-    "i32": np.dtype(np.int32),
-    "i1": np.dtype(np.uint8),
-    "i8": np.dtype(np.int8),
-    "bf16": np.dtype(ml_dtypes.bfloat16),
-    "f8E4M3FN": np.dtype(ml_dtypes.float8_e4m3fn),
-    "f8E5M2": np.dtype(ml_dtypes.float8_e5m2),
-}
 TRAIN_PASSES = ("--mpt-differentiate", "--mpt-add-optimizer")
 LR = 1e-3
 # The policy "scaled": uniform with delayed scales, gradients rounded stochastically under a fixed one.
@@ -264,55 +254,13 @@ def test_steps_follow_the_oracle(cases, policy, tolerance):
             assert found["loss"] == pytest.approx(losses[2], rel=1e-5)
 
 
-def random_tensor(rng: np.random.Generator, dtype: str, shape: list[int]) -> np.ndarray:
-    """Return values for a kernel's argument; integers are small, as ids of a table are."""
-    if dtype == "i1":
-        return rng.integers(0, 2, shape, np.uint8)
-    if dtype in ("i32", "i64"):
-        return rng.integers(0, 2, shape).astype(DTYPES[dtype])
-    if dtype == "i8":
-        return rng.integers(-127, 128, shape).astype(np.int8)
-    return rng.normal(size=shape).astype(np.float32).astype(DTYPES[dtype])
-
-
-def device_copy(library: ctypes.CDLL, array: np.ndarray) -> np.ndarray:
-    """Return a copy of `array` in the simulator's device memory, which lives as long as the process."""
-    memory = library.mpt_cuda_allocate(ctypes.c_size_t(array.nbytes))
-    copy = np.frombuffer((ctypes.c_char * array.nbytes).from_address(memory), array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
 @pytest.mark.parametrize("target", ["CPU", "CUDA"])
 def test_kernels_alone(tmp_path, target):
     source = Path(__file__).resolve().parents[2] / "test" / "Target" / target / "kernels.mlir"
-    for name in ("cpu", "cuda"):
-        stages.run_tool("mpt-build", [source, "--kernels-only", f"--target={name}", "-o", tmp_path / name])
-    kernels = json.loads((tmp_path / "cpu" / "kernels.json").read_text())["kernels"]
-    ours_library = tmp_path / "cuda" / "kernels.so"
-    cuda.compile_simulated(tmp_path / "cuda" / "kernels.cu", ours_library)
-    ours, theirs = ctypes.CDLL(str(ours_library)), ctypes.CDLL(str(tmp_path / "cpu" / "kernels.so"))
-    ours.mpt_cuda_last_error.restype = ctypes.c_char_p
-    ours.mpt_cuda_allocate.restype = ctypes.c_void_p
     rng = np.random.default_rng(1)
-    for kernel in kernels:
-        inputs = [random_tensor(rng, entry["dtype"], entry["shape"]) for entry in kernel["arguments"]]
-        results = []
-        for library, tasks in ((ours, []), (theirs, [ctypes.c_int64(0), ctypes.c_int64(kernel["tasks"])])):
-            outputs = [np.zeros(entry["shape"], DTYPES[entry["dtype"]]) for entry in kernel["results"]]
-            arrays = [*inputs, *outputs]
-            if library is ours:
-                arrays = [device_copy(ours, array) for array in arrays]
-                outputs = arrays[len(inputs) :]
-            pointers = (ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays])
-            status = getattr(library, kernel["symbol"])(pointers, *tasks)
-            assert tasks or status == 0, ours.mpt_cuda_last_error()
-            results.append(outputs)
-        for i, (found, expected) in enumerate(zip(*results, strict=True)):
-            numbers = found.astype(np.float64), expected.astype(np.float64)
-            both_nan = np.isnan(numbers[0]) & np.isnan(numbers[1])
-            same = found.view(f"u{found.itemsize}") == expected.view(f"u{found.itemsize}")
-            assert (same | both_nan).all(), f"{kernel['symbol']} result {i}"
+    kernels = SimulatedKernels(source, tmp_path)
+    for symbol in kernels.entries:
+        kernels.compare(symbol, [random_tensor(rng, *argument) for argument in kernels.arguments(symbol)])
 
 
 @pytest.mark.parametrize("order", ["reverse", "interleaved:7"])

@@ -103,6 +103,12 @@ def test_equal_records_have_no_difference():
     assert "every product has the formats it had" in text(explain.comparison(record, record))
 
 
+def test_weighing_time_is_a_difference():
+    content = records.content() | {"where_it_pays": True}
+    found = text(explain.comparison(records.record(), parse(content)))
+    assert "8 bits only where they pay: no -> yes" in found
+
+
 def test_a_pin_is_the_reason_of_a_change():
     a, b = records.record(), parse(records.pinned(records.content(), "layer.1"))
     found = explain.changes(a, b)
@@ -192,6 +198,16 @@ def test_what_if_assigns_twice_and_writes_nothing(mptc, tmp_path):
     assert done.returncode == 1 and "matches no product; nearest: 'layer.0.dense'" in done.stderr
 
 
+def test_equal_reasons_of_candidates_stand_together():
+    content = records.content()
+    entry = content["products"][0]
+    for candidate, name in zip(entry["candidates"], ("f8E5M2[delayed=16]", "i8[per_row]")):
+        candidate["why"] = f"h100 does not run {name} x {name}, found 1.5e-3"
+    del entry["candidates"][2:]
+    lines = explain.refusals(parse(content).products[0])
+    assert len(lines) == 1 and "h100 does not run … x …, found …" in lines[0]
+
+
 def test_a_step_that_8_bits_make_slower_says_so():
     content = records.content()
     records.price(content)
@@ -255,3 +271,18 @@ def test_times_of_another_size_follow_from_the_model(mptc, tmp_path):
     assert done.returncode == 0, done.stderr
     done = mptc("assign", step, "--policy", "bf16", "--price-at", "bach=8,seq=16", "--model", model, *out)
     assert done.returncode == 1 and "batch" in done.stderr
+
+
+def test_paths_may_have_blanks(mptc, tmp_path):
+    place = tmp_path / "a b"
+    place.mkdir()
+    (place / "step.mlir").write_text(FACTORS % "layer.0.dense")
+    try:
+        stages.assign(place / "step.mlir", place / "out.mlir", "bf16", record=place / "d.json")
+    except stages.StageError as error:
+        if "not found in" not in str(error):
+            raise
+        pytest.skip(str(error))
+    assert sorted(path.name for path in place.iterdir()) == ["d.json", "out.mlir", "step.mlir"]
+    done = mptc("what-if", place / "step.mlir", "--record", place / "d.json", "--policy", "fp32")
+    assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -110,10 +111,13 @@ def test_a_failed_check_is_a_failed_run(prepared, tmp_path):
 
 
 def test_a_machine_without_gpu_says_so(prepared, tmp_path, monkeypatch):
+    archive = tmp_path / "prepared.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(prepared, "prepared")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    said = run(prepared, tmp_path / "results", "--no-compile")
+    said = run(archive, tmp_path / "results", "--no-compile")
     assert said.returncode == 0
     assert "no GPU: nvidia-smi: No devices were found" in (tmp_path / "results" / "gpu.json").read_text()
 

@@ -182,6 +182,11 @@ def test_predicted_times_and_budgets_are_shown(browser, tmp_path):
     assert "predicted\n20 µs" in section.inner_text()
     cells = section.get_by_role("row", name="E4M3 x E4M3").get_by_role("cell").all_inner_texts()
     assert cells[:3] == ["chosen", "20", "23"]
+    assert page.locator(".warning").count() == 0
+    content["predicted"]["total_us"] = 700
+    report.write(parse(content), None, tmp_path / "r.html")
+    page.reload()
+    assert "8 bits do not pay on h100 at this size: 0.100 ms slower" in page.locator(".warning").inner_text()
     page.close()
 
 

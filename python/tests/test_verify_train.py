@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import re
 
 import numpy as np
@@ -108,6 +109,35 @@ class Interrupting(verify_train.Shuffled):
         self.seed = seed
 
 
+class Pressed(Interrupting):
+    """Ctrl-C as the terminal sends it, in the middle of that step."""
+
+    def __getitem__(self, index):
+        if index == 7 and self.seed == 1:
+            signal.raise_signal(signal.SIGINT)
+        return super(Interrupting, self).__getitem__(index)
+
+
+@pytest.fixture
+def heard():
+    """Ctrl-C as in a terminal, also where these tests run with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+
+
+def test_ctrl_c_waits_for_the_step(heard, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_train, "Shuffled", Pressed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, tmp_path / "out")
+    place = tmp_path / "out" / "runs" / "baseline"
+    assert len((place / "seed-1.part.jsonl").read_text().splitlines()) == 8  # the step that it fell into is kept
+    assert (place / "seed-1.part.safetensors").exists()
+    with pytest.raises(KeyboardInterrupt), verify_train.patient():  # a second one does not wait
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bits(tiny, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(verify_train, "Shuffled", Interrupting)
@@ -203,3 +233,7 @@ def test_the_command(mptc, tiny, tmp_path):
     done = mptc("verify", tiny / "step.mlir", "--data", tiny / "batches.safetensors", "-o", tmp_path / "x",
                 "--policy", "bf16", "--steps", 6)  # fmt: skip
     assert done.returncode == 1 and "no product in 8 bits" in done.stderr
+    done = mptc("verify", tiny / "step.mlir", "--data", tiny / "batches.safetensors", "-o", tmp_path / "x",
+                "--record", tiny / "decisions.json", "--pin", "*=bf16")  # fmt: skip
+    assert done.returncode == 1 and "is the assignment: expected no --pin beside it" in done.stderr
+    assert not (tmp_path / "x").exists()

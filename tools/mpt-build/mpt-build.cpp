@@ -77,6 +77,10 @@ static cl::opt<std::string>
                 cl::desc("initial parameters (default: the safetensors file "
                          "beside the input, if there is one)"),
                 cl::cat(category));
+static cl::opt<bool> carryCasts(
+    "carry-casts",
+    cl::desc("keep low copies of parameters between steps (mpt-carry-casts)"),
+    cl::cat(category));
 static cl::opt<bool>
     keepLLVM("emit-llvm", cl::desc("also leave kernels.ll in the directory"),
              cl::cat(category));
@@ -147,6 +151,7 @@ static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
   options.tuning = tuningFile;
   options.epilogues = epilogues;
   options.fuseAttention = fuseAttention;
+  options.carryCasts = carryCasts;
   mpt::buildCUDAPipeline(manager, options);
   if (failed(manager.run(module)))
     return mlir::failure();
@@ -163,7 +168,7 @@ static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
     return mlir::emitError(module.getLoc())
            << "unknown engine '" << engine << "', expected blas or reference";
   mlir::PassManager manager(module.getContext());
-  mpt::buildCPUPipeline(manager);
+  mpt::buildCPUPipeline(manager, carryCasts);
   if (failed(manager.run(module)))
     return mlir::failure();
   return mpt::writeCPUPackage(module, {engine, cpuName, findWeights()},

@@ -48,6 +48,27 @@ __device__ inline int32_t toInt32(float x) {
                             : static_cast<int32_t>(x);
 }
 
+/// Writes `count` codes, at most 16 bytes of them, to where 16 bytes are
+/// aligned: rows of a transposed result.
+template <typename Code>
+__device__ inline void storePiece(const Code *from, Code *to, int64_t count) {
+  static_assert(sizeof(Code) <= 2, "pieces are of codes");
+  struct alignas(16) Piece {
+    uint32_t words[4];
+  };
+  constexpr int perWord = 4 / sizeof(Code);
+  if (count < 4 * perWord) {
+    for (int i = 0; i < count; ++i)
+      to[i] = from[i];
+    return;
+  }
+  Piece piece = {};
+  for (int i = 0; i < 4 * perWord; ++i)
+    piece.words[i / perWord] |= static_cast<uint32_t>(from[i])
+                                << (8 * sizeof(Code) * (i % perWord));
+  *reinterpret_cast<Piece *>(to) = piece;
+}
+
 /// table[ids[r]] += updates[r], r ascending: a thread owns a column, so the
 /// order of each sum is fixed without atomics.
 template <typename Id>

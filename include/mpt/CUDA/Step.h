@@ -69,6 +69,10 @@ struct NamedBuffer {
 
 class Step {
 public:
+  /// Before `open`: what computes the derived arguments. It is queued in front
+  /// of the step wherever parameters or scale state were set.
+  void deriveBy(void (*function)(cudaStream_t)) { enqueueDerived = function; }
+
   /// Allocates, uploads constants and zeros everything else; `load` prepares
   /// the products, `enqueue` queues one step (it is captured once).
   bool open(size_t bytes, std::vector<Tensor> table,
@@ -80,6 +84,7 @@ public:
     isSet.assign(tensors.size(), false);
     enqueue = enqueueStep;
     steps = finished = 0;
+    stale = true;
     std::string wrong = checkMachine(bytes);
     if (wrong.empty() &&
         cudaMalloc(reinterpret_cast<void **>(&base), bytes) != cudaSuccess)
@@ -101,7 +106,8 @@ public:
     for (size_t i = 0; i < tensors.size(); ++i)
       isSet[i] = tensors[i].kind == Kind::OptimizerState ||
                  tensors[i].kind == Kind::Result ||
-                 tensors[i].kind == Kind::Rng;
+                 tensors[i].kind == Kind::Rng ||
+                 (tensors[i].kind == Kind::Derived && enqueueDerived);
     load();
     if (failed() || !capture())
       return abandon();
@@ -125,6 +131,13 @@ public:
     Tensor *tensor = find(name);
     if (!tensor || !checkBytes(*tensor, bytes) || !checkValues(*tensor, data))
       return false;
+    if (tensor->kind == Kind::Derived && enqueueDerived) {
+      fail("'" + std::string(name) +
+           "' is computed from parameters and scale state, and cannot be set");
+      return false;
+    }
+    stale |=
+        tensor->kind == Kind::Parameter || tensor->kind == Kind::ScaleState;
     isSet[static_cast<size_t>(tensor - tensors.data())] = true;
     return queued(cudaMemcpyAsync(base + tensor->offset, data, bytes,
                                   cudaMemcpyHostToDevice, stream),
@@ -162,6 +175,12 @@ public:
                                   cudaMemcpyHostToDevice, stream),
                   "rng.step"))
         return false;
+    if (stale && enqueueDerived) {
+      enqueueDerived(stream);
+      if (failed())
+        return lose(takeError());
+    }
+    stale = false;
     if (graph && !launchHook()) {
       if (!queued(cudaGraphLaunch(graph, stream), "launch of the graph"))
         return false;
@@ -305,6 +324,9 @@ private:
   cudaStream_t stream = nullptr;
   cudaGraphExec_t graph = nullptr;
   void (*enqueue)(cudaStream_t) = nullptr;
+  void (*enqueueDerived)(cudaStream_t) = nullptr;
+  /// Derived arguments do not fit the state that was set.
+  bool stale = true;
   /// Taken, and known to have ended well.
   int64_t steps = 0, finished = 0;
   /// Why nothing works any more.

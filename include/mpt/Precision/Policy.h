@@ -12,6 +12,7 @@
 
 #include "mpt/Precision/Budget.h"
 #include "mpt/Precision/CostModel.h"
+#include "mpt/Precision/Kept.h"
 #include "mpt/Precision/NormalBackwardError.h"
 #include "mpt/Precision/Pins.h"
 #include "mpt/Precision/PolicyKind.h"
@@ -133,6 +134,8 @@ struct Outcome {
   /// Of the policy `budget`, one per pin: predicted microseconds that the step
   /// would take less without it; NaN where that is not known.
   std::vector<double> pinPrices;
+  /// What is kept for the backward pass, where that was decided too.
+  std::optional<std::pair<KeptProblem, KeptOutcome>> kept;
 };
 
 /// Decides. Expects that `problem.check()` succeeds. Fails where no assignment

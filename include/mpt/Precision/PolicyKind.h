@@ -36,6 +36,21 @@ constexpr const char *nameOf(PolicyKind policy) {
   return "";
 }
 
+/// Who decides about what is kept for the backward pass.
+enum class KeptPolicy { F32, BF16, Auto };
+
+constexpr const char *nameOf(KeptPolicy policy) {
+  switch (policy) {
+  case KeptPolicy::F32:
+    return "f32";
+  case KeptPolicy::BF16:
+    return "bf16";
+  case KeptPolicy::Auto:
+    return "auto";
+  }
+  return "";
+}
+
 } // namespace precision
 } // namespace mpt
 

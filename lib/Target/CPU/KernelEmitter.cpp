@@ -74,6 +74,8 @@ private:
   Typed load(Value base, Type element, const RowAccess &access, bool inRow);
   Value loadVector(Type type, Value address);
   void storeVector(Value vector, Value address);
+  void storeTransposed(Value vector, Value base, const AccessMap &access);
+  Value laneAddresses(Value base, Type type, const LaneIndex &index);
   Value fromMemory(Value loaded, Type element);
   Value toMemory(Value value, Type element);
   int64_t tail() const { return model.columns % kLanes; }
@@ -400,7 +402,7 @@ SmallVector<Value> KernelEmitter::emitLanes(unsigned index, Value at,
 void KernelEmitter::emitSinks() {
   SmallVector<Value> values(model.results.size());
   auto isPerColumn = [](const KernelResult &result) {
-    return result.kind == ResultKind::Full || result.kind == ResultKind::Chunk;
+    return !isPerRow(result.kind);
   };
   for (auto [i, result] : llvm::enumerate(model.results))
     if (isPerColumn(result)) {
@@ -411,6 +413,11 @@ void KernelEmitter::emitSinks() {
   for (auto [i, result] : llvm::enumerate(model.results)) {
     if (!isPerColumn(result))
       continue;
+    if (result.kind == ResultKind::Transposed) {
+      storeTransposed(values[i], pointers[kernel.getNumArguments() + i],
+                      result.access);
+      continue;
+    }
     bool sums = result.kind == ResultKind::Chunk;
     Value start = code.make<LLVM::MulOp>(sums ? chunk : row, columns);
     Value address = pointer(pointers[kernel.getNumArguments() + i],
@@ -626,15 +633,7 @@ Typed KernelEmitter::load(Value base, Type element, const RowAccess &access,
     return {fromMemory(loadVector(vector, pointer(base, type, index.base)),
                        element),
             element};
-  Value offsets =
-      index.lanes
-          ? index.lanes
-          : code.make<LLVM::AddOp>(emitter.spread(index.base),
-                                   emitter.laneNumbers(kLanes, index.stride));
-  auto ptrs = VectorType::get({kLanes},
-                              LLVM::LLVMPointerType::get(code.b.getContext()));
-  Value addresses = LLVM::GEPOp::create(code.b, code.loc, ptrs, type, base,
-                                        ArrayRef<LLVM::GEPArg>{offsets});
+  Value addresses = laneAddresses(base, type, index);
   Value zeros = type.isF32() ? code.constantF32(vector, 0.0f)
                              : code.constantInt(vector, 0);
   Value active =
@@ -643,6 +642,33 @@ Typed KernelEmitter::load(Value base, Type element, const RowAccess &access,
   Value loaded = code.make<LLVM::masked_gather>(
       vector, addresses, active, zeros, code.b.getI32IntegerAttr(alignment));
   return {fromMemory(loaded, element), element};
+}
+
+/// The lanes' addresses, where they do not follow each other.
+Value KernelEmitter::laneAddresses(Value base, Type type,
+                                   const LaneIndex &index) {
+  Value offsets =
+      index.lanes
+          ? index.lanes
+          : code.make<LLVM::AddOp>(emitter.spread(index.base),
+                                   emitter.laneNumbers(kLanes, index.stride));
+  auto ptrs = VectorType::get({kLanes},
+                              LLVM::LLVMPointerType::get(code.b.getContext()));
+  return LLVM::GEPOp::create(code.b, code.loc, ptrs, type, base,
+                             ArrayRef<LLVM::GEPArg>{offsets});
+}
+
+/// Stores lane by lane.
+void KernelEmitter::storeTransposed(Value vector, Value base,
+                                    const AccessMap &access) {
+  Type type = getElementTypeOrSelf(vector.getType());
+  LaneIndex index = laneIndex(rowAccess(access), /*inRow=*/false);
+  Value active =
+      mask ? mask
+           : code.constantInt(VectorType::get({kLanes}, code.b.getI1Type()), 1);
+  LLVM::masked_scatter::create(
+      code.b, code.loc, vector, laneAddresses(base, type, index), active,
+      code.b.getI32IntegerAttr(type.getIntOrFloatBitWidth() / 8));
 }
 
 Value KernelEmitter::loadVector(Type type, Value address) {

@@ -26,7 +26,7 @@ struct Writer : ManifestWriter {
     json.attributeArray(key, [&] { accessValues(access); });
   }
   void buffers();
-  LogicalResult launches();
+  LogicalResult launches(ArrayRef<StepPlan::Launch> list);
   LogicalResult kernel(const StepPlan::Launch &launch);
   void product(const StepPlan::Launch &launch);
   void scatter(const StepPlan::Launch &launch);
@@ -122,9 +122,9 @@ void Writer::scatter(const StepPlan::Launch &launch) {
   access("result", launch.accesses[3]);
 }
 
-LogicalResult Writer::launches() {
+LogicalResult Writer::launches(ArrayRef<StepPlan::Launch> list) {
   LogicalResult status = success();
-  for (const StepPlan::Launch &launch : plan.launches)
+  for (const StepPlan::Launch &launch : list)
     json.object([&] {
       switch (launch.kind) {
       case StepPlan::LaunchKind::Kernel:
@@ -193,7 +193,10 @@ LogicalResult mpt::writeManifest(const StepPlan &plan, const ManifestInfo &info,
     writer.signature();
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
-    json.attributeArray("launches", [&] { status = writer.launches(); });
+    json.attributeArray("launches",
+                        [&] { status = writer.launches(plan.launches); });
+    if (!plan.init.empty() && succeeded(status))
+      json.attributeArray("init", [&] { status = writer.launches(plan.init); });
     writer.gradients();
   });
   os << "\n";

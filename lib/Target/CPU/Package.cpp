@@ -21,10 +21,12 @@
 using namespace mlir;
 using namespace mpt;
 
-void mpt::buildCPUPipeline(OpPassManager &manager) {
+void mpt::buildCPUPipeline(OpPassManager &manager, bool carryCasts) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
+  if (carryCasts)
+    manager.addPass(createCarryCasts());
   manager.addPass(createEmulateProducts());
   manager.addPass(createDecompose());
   manager.addPass(createCanonicalizerPass());
@@ -33,10 +35,12 @@ void mpt::buildCPUPipeline(OpPassManager &manager) {
 }
 
 void mpt::registerCPUPipeline() {
-  PassPipelineRegistration<>("mpt-cpu-pipeline",
-                             "from a training step to kernels and products for "
-                             "the CPU back end",
-                             buildCPUPipeline);
+  PassPipelineRegistration<StepPipelineOptions>(
+      "mpt-cpu-pipeline",
+      "from a training step to kernels and products for the CPU back end",
+      [](OpPassManager &manager, const StepPipelineOptions &options) {
+        buildCPUPipeline(manager, options.carryCasts);
+      });
 }
 
 /// The hash of a file's bytes.

@@ -90,6 +90,26 @@ AttentionShape cuda::getAttentionShape(const StepPlan::Launch &launch) {
   return describe(cast<AttentionGradOp>(launch.op));
 }
 
+SmallVector<std::string>
+cuda::getAttentionKernels(const StepPlan::Launch &launch) {
+  AttentionShape shape = getAttentionShape(launch);
+  bool forward = launch.kind == StepPlan::LaunchKind::Attention;
+  // As a demangler has it, which knows no typedefs.
+  std::string element =
+      shape.views[forward ? 3 : 5].element.isF32() ? "float" : "unsigned short";
+  std::string size = std::to_string(shape.headSize);
+  std::string variant = size + (shape.keep ? ", true" : ", false");
+  if (forward)
+    return {"mpt::attention::forward<" + variant + ", " + element + ">"};
+  SmallVector<std::string> kernels;
+  for (StringRef part : {"GradientOfQ", "GradientOfKV"})
+    kernels.push_back(("mpt::attention::gradient<" + size +
+                       ", mpt::attention::" + part + "<" + variant + ">, " +
+                       element + ">")
+                          .str());
+  return kernels;
+}
+
 AttentionEmitter::Table &
 AttentionEmitter::tableOf(const StepPlan::Launch &launch) {
   std::string type = kernelType(launch);

@@ -40,6 +40,10 @@ struct AttentionShape {
 /// Describes a launch whose operands' layouts were checked when it was formed.
 AttentionShape getAttentionShape(const StepPlan::Launch &launch);
 
+/// The kernels of a launch that multiply, as docs/cuda.md has names.
+llvm::SmallVector<std::string>
+getAttentionKernels(const StepPlan::Launch &launch);
+
 class AttentionEmitter {
 public:
   /// `at` gives the C++ expression of a place in device memory.

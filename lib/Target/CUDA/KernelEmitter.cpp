@@ -10,9 +10,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "KernelEmitter.h"
-#include "ExpressionEmitter.h"
-#include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/SmallSet.h"
+#include "KernelWriter.h"
+#include "mpt/Dialect/MPT/Analysis/StepPlan.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -20,164 +19,10 @@ using namespace mpt;
 using namespace mpt::cuda;
 
 //===----------------------------------------------------------------------===//
-// Launch shape
-//===----------------------------------------------------------------------===//
-
-namespace {
-constexpr int64_t kThreads = 128;
-constexpr int64_t kMostBlocks = 4096;
-/// Kept rows of one warp: beyond, they are computed anew. Beyond 48 KiB for a
-/// block mpt::launch asks for more; sm_90 has 227.
-constexpr int64_t kMostSharedPerWarp = 96 * 1024, kMostShared = 48 * 1024;
-
-bool isPerRow(ResultKind kind) {
-  return kind == ResultKind::PerRow || kind == ResultKind::ChunkPerRow;
-}
-bool hasRowReduction(const KernelModel &model) {
-  return llvm::any_of(model.nodes, [](const KernelNode &node) {
-    return node.kind == NodeKind::RowReduce;
-  });
-}
-bool anyPerRow(const KernelModel &model) {
-  return llvm::any_of(model.results, [](const KernelResult &result) {
-    return isPerRow(result.kind);
-  });
-}
-Shape chooseShape(const KernelModel &model) {
-  bool reduces = hasRowReduction(model);
-  if (model.hasChunks())
-    return reduces || anyPerRow(model) ? Shape::WarpPerChunk
-                                       : Shape::ThreadPerColumn;
-  if (!reduces && model.columns == 1)
-    return Shape::ThreadPerRow;
-  if (!reduces && model.rows == 1 && !anyPerRow(model))
-    return Shape::ThreadPerElement;
-  return Shape::WarpPerRow;
-}
-/// Elements of a kept row: a multiple of a warp.
-int64_t paddedColumns(const KernelModel &model) {
-  return llvm::alignTo(model.columns, KernelModel::kLanes);
-}
-} // namespace
-
-LaunchShape cuda::getLaunchShape(const KernelModel &model) {
-  LaunchShape launch;
-  launch.shape = chooseShape(model);
-  int64_t chunks = llvm::divideCeil(model.rows, KernelModel::kChunkRows);
-  int64_t threads =
-      launch.shape == Shape::ThreadPerRow ? model.rows : model.columns;
-  launch.block = std::min(llvm::alignTo(threads, 32), uint64_t(kThreads));
-  launch.gridX = llvm::divideCeil(threads, launch.block);
-  switch (launch.shape) {
-  case Shape::ThreadPerElement:
-    launch.gridX = std::min(launch.gridX, kMostBlocks);
-    return launch;
-  case Shape::ThreadPerRow:
-    return launch;
-  case Shape::ThreadPerColumn:
-    launch.gridY = chunks;
-    return launch;
-  case Shape::WarpPerRow:
-  case Shape::WarpPerChunk:
-    break;
-  }
-  int64_t kept = 0;
-  for (const KernelPhase &phase : model.phases)
-    kept += phase.kept.size();
-  int64_t perWarp = kept * paddedColumns(model) * 4;
-  int64_t units = launch.shape == Shape::WarpPerRow ? model.rows : chunks;
-  int64_t warps = std::min<int64_t>(units, kThreads / 32);
-  if (perWarp > kMostSharedPerWarp)
-    perWarp = 0;
-  while (warps > 1 && warps * perWarp > kMostShared)
-    --warps;
-  launch.block = warps * 32;
-  launch.gridX = llvm::divideCeil(units, warps);
-  launch.sharedBytes = warps * perWarp;
-  return launch;
-}
-
-//===----------------------------------------------------------------------===//
-// Emission
-//===----------------------------------------------------------------------===//
-
-namespace {
-
-class Emitter {
-public:
-  Emitter(const KernelModel &model, StringRef name, SourceWriter &w)
-      : model(model), kernel(model.function), name(name),
-        launch(getLaunchShape(model)), w(w), bodies(kernel.getContext()),
-        rowValues(model.nodes.size()), rowEntered(model.nodes.size(), false) {
-    demandRows();
-  }
-
-  void run(StringRef uses);
-
-private:
-  void comment(StringRef uses);
-  void signature();
-  void emitRows();
-  void emitElements();
-  void emitColumns();
-  void emitChunks();
-  void declareKept();
-
-  /// Which results of which nodes a loop (or a row) needs.
-  using Demand = llvm::MapVector<unsigned, llvm::SmallSet<unsigned, 4>>;
-  void demandRows();
-  void visitRow(NodeUse use);
-  void visitColumn(NodeUse use, const KernelPhase &phase, Demand &demand);
-  Demand demandOf(unsigned phase);
-
-  void enterRow();
-  void prepare(unsigned phase);
-  void emitPhase(unsigned phase);
-  void emitLoopBody(unsigned phase);
-  void emitPhases();
-  void storeColumns();
-  void storeRows();
-
-  Expression value(NodeUse use);
-  void evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results,
-                bool inRow);
-  void setValue(NodeUse use, Expression expression, bool inRow);
-  Expression constantOf(const KernelNode &node);
-  void emitLeading(unsigned id, bool inRow);
-  std::string nameOf(unsigned id, unsigned result = 0);
-  std::string elementIndex(const AccessMap &access, bool inRow);
-  std::string element(unsigned id, bool inRow);
-  Reduction kindOf(unsigned id) {
-    return cast<ReduceOp>(model.nodes[id].op).getKind();
-  }
-  std::string combined(Reduction kind, StringRef running, const Expression &x);
-  std::string argument(unsigned index) { return "in" + std::to_string(index); }
-  std::string result(unsigned index) { return "out" + std::to_string(index); }
-  bool mayShareBuffer(unsigned argument) {
-    for (unsigned r = 0; r < model.results.size(); ++r)
-      if (model.canAlias(r, argument))
-        return true;
-    return false;
-  }
-  bool keepsRows() const { return launch.sharedBytes > 0; }
-
-  const KernelModel &model;
-  func::FuncOp kernel;
-  StringRef name;
-  LaunchShape launch;
-  SourceWriter &w;
-  ExpressionEmitter bodies;
-  /// Values of the current row and of the current column loop.
-  std::vector<SmallVector<Expression, 3>> rowValues, columnValues;
-  std::vector<bool> rowEntered;
-  Demand rowDemand;
-};
-
-//===----------------------------------------------------------------------===//
 // What is needed where
 //===----------------------------------------------------------------------===//
 
-void Emitter::visitRow(NodeUse use) {
+void KernelWriter::visitRow(NodeUse use) {
   if (!rowDemand[use.node].insert(use.result).second)
     return;
   const KernelNode &node = model.nodes[use.node];
@@ -188,8 +33,8 @@ void Emitter::visitRow(NodeUse use) {
 
 /// What a column loop needs of a value: itself, unless it is the row's or in a
 /// row buffer, and what it is computed from.
-void Emitter::visitColumn(NodeUse use, const KernelPhase &phase,
-                          Demand &demand) {
+void KernelWriter::visitColumn(NodeUse use, const KernelPhase &phase,
+                               Demand &demand) {
   const KernelNode &node = model.nodes[use.node];
   if (node.perRow) {
     visitRow(use);
@@ -197,21 +42,22 @@ void Emitter::visitColumn(NodeUse use, const KernelPhase &phase,
   }
   if (!demand[use.node].insert(use.result).second)
     return;
-  bool reused = keepsRows() && llvm::any_of(phase.reused, [&](NodeUse other) {
-                  return other.node == use.node;
-                });
+  bool reused =
+      launch.keepsRows && llvm::any_of(phase.reused, [&](NodeUse other) {
+        return other.node == use.node;
+      });
   if (reused)
     return;
   for (NodeUse operand : node.operands)
     visitColumn(operand, phase, demand);
 }
 
-Emitter::Demand Emitter::demandOf(unsigned index) {
+KernelWriter::Demand KernelWriter::demandOf(unsigned index) {
   const KernelPhase &phase = model.phases[index];
   Demand demand;
   for (unsigned id : phase.reductions)
     visitColumn(model.nodes[id].operands[0], phase, demand);
-  if (keepsRows())
+  if (launch.keepsRows)
     for (NodeUse use : phase.kept)
       visitColumn(use, phase, demand);
   if (index + 1 == model.phases.size())
@@ -221,10 +67,14 @@ Emitter::Demand Emitter::demandOf(unsigned index) {
   return demand;
 }
 
-/// Everything that is needed once per row, over all phases.
-void Emitter::demandRows() {
-  for (unsigned i = 0; i < model.phases.size(); ++i)
+/// Everything that is needed once per row in some phases; the results with one
+/// element a row come behind the last.
+void KernelWriter::demandRows(unsigned firstPhase, unsigned lastPhase) {
+  rowDemand.clear();
+  for (unsigned i = firstPhase; i < lastPhase && i < model.phases.size(); ++i)
     demandOf(i);
+  if (lastPhase <= model.phases.size())
+    return;
   for (const KernelResult &each : model.results)
     if (isPerRow(each.kind))
       visitRow(each.value);
@@ -235,7 +85,7 @@ void Emitter::demandRows() {
 //===----------------------------------------------------------------------===//
 
 /// An identifier from the op's name and the node's number.
-std::string Emitter::nameOf(unsigned id, unsigned result) {
+std::string KernelWriter::nameOf(unsigned id, unsigned result) {
   const KernelNode &node = model.nodes[id];
   if (!node.op)
     return "x" + std::to_string(id);
@@ -267,7 +117,7 @@ static void appendTerms(ArrayRef<IndexTerm> terms, StringRef variable,
   }
 }
 
-std::string Emitter::elementIndex(const AccessMap &access, bool inRow) {
+std::string KernelWriter::elementIndex(const AccessMap &access, bool inRow) {
   std::string text;
   appendTerms(access.rowTerms, "row", model.rows, text);
   if (access.offset)
@@ -281,7 +131,7 @@ std::string Emitter::elementIndex(const AccessMap &access, bool inRow) {
 }
 
 /// The element that an argument or gather node reads.
-std::string Emitter::element(unsigned id, bool inRow) {
+std::string KernelWriter::element(unsigned id, bool inRow) {
   const KernelNode &node = model.nodes[id];
   std::string index = elementIndex(node.access, inRow);
   if (node.kind == NodeKind::Gather) {
@@ -296,19 +146,19 @@ std::string Emitter::element(unsigned id, bool inRow) {
 // Values
 //===----------------------------------------------------------------------===//
 
-Expression Emitter::value(NodeUse use) {
+Expression KernelWriter::value(NodeUse use) {
   auto &values = model.nodes[use.node].perRow ? rowValues : columnValues;
   return values[use.node][use.result];
 }
 
-void Emitter::setValue(NodeUse use, Expression expression, bool inRow) {
+void KernelWriter::setValue(NodeUse use, Expression expression, bool inRow) {
   auto &values = (inRow ? rowValues : columnValues)[use.node];
   if (values.size() <= use.result)
     values.resize(use.result + 1);
   values[use.result] = std::move(expression);
 }
 
-Expression Emitter::constantOf(const KernelNode &node) {
+Expression KernelWriter::constantOf(const KernelNode &node) {
   auto splat = cast<SplatElementsAttr>(cast<ConstantOp>(node.op).getValue());
   Type element = splat.getElementType();
   if (element.isF32()) {
@@ -326,9 +176,13 @@ Expression Emitter::constantOf(const KernelNode &node) {
                     element);
 }
 
+std::string KernelWriter::identityOf(Reduction kind) {
+  return kind == Reduction::Max ? "-INFINITY" : "0.0f";
+}
+
 /// What a reduction's step assigns.
-std::string Emitter::combined(Reduction kind, StringRef running,
-                              const Expression &x) {
+std::string KernelWriter::combined(Reduction kind, StringRef running,
+                                   const Expression &x) {
   switch (kind) {
   case Reduction::Sum:
     return (running + " + " + x.at(Binding::Product)).str();
@@ -340,12 +194,8 @@ std::string Emitter::combined(Reduction kind, StringRef running,
   llvm_unreachable("all reductions are listed");
 }
 
-static std::string identityOf(Reduction kind) {
-  return kind == Reduction::Max ? "-INFINITY" : "0.0f";
-}
-
 /// A sum (or maximum) down an argument's leading axis, rows ascending.
-void Emitter::emitLeading(unsigned id, bool inRow) {
+void KernelWriter::emitLeading(unsigned id, bool inRow) {
   const KernelNode &node = model.nodes[id];
   Reduction kind = kindOf(id);
   std::string name = nameOf(id), index = elementIndex(node.access, inRow);
@@ -367,8 +217,9 @@ void Emitter::emitLeading(unsigned id, bool inRow) {
   setValue({id, 0}, {name, Binding::Atom, f32}, inRow);
 }
 
-void Emitter::evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results,
-                       bool inRow) {
+void KernelWriter::evaluate(unsigned id,
+                            const llvm::SmallSet<unsigned, 4> &results,
+                            bool inRow) {
   const KernelNode &node = model.nodes[id];
   switch (node.kind) {
   case NodeKind::Constant:
@@ -409,10 +260,10 @@ void Emitter::evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results,
 // Rows and phases
 //===----------------------------------------------------------------------===//
 
-void Emitter::enterRow() { rowEntered.assign(model.nodes.size(), false); }
+void KernelWriter::enterRow() { rowEntered.assign(model.nodes.size(), false); }
 
 /// Values of the row that can be had before `phase`.
-void Emitter::prepare(unsigned phase) {
+void KernelWriter::prepare(unsigned phase) {
   for (auto [id, node] : llvm::enumerate(model.nodes)) {
     auto demand = rowDemand.find(id);
     if (demand == rowDemand.end() || rowEntered[id] || node.phase > phase ||
@@ -423,7 +274,7 @@ void Emitter::prepare(unsigned phase) {
   }
 }
 
-void Emitter::emitLoopBody(unsigned index) {
+void KernelWriter::emitLoopBody(unsigned index) {
   const KernelPhase &phase = model.phases[index];
   Demand demand = demandOf(index);
   columnValues.assign(model.nodes.size(), {});
@@ -432,9 +283,9 @@ void Emitter::emitLoopBody(unsigned index) {
     auto needed = demand.find(id);
     if (needed == demand.end())
       continue;
-    bool reused = keepsRows() && llvm::any_of(phase.reused, [&](NodeUse use) {
-                    return use.node == id;
-                  });
+    bool reused =
+        launch.keepsRows &&
+        llvm::any_of(phase.reused, [&](NodeUse use) { return use.node == id; });
     if (reused) {
       Type f32 = model.getElementType({id, 0});
       w.assign("const float " + nameOf(id), "kept" + Twine(id) + "[c]");
@@ -446,7 +297,7 @@ void Emitter::emitLoopBody(unsigned index) {
   for (unsigned id : phase.reductions)
     w.assign(nameOf(id), combined(kindOf(id), nameOf(id),
                                   value(model.nodes[id].operands[0])));
-  if (keepsRows())
+  if (launch.keepsRows)
     for (NodeUse use : phase.kept)
       w.assign("kept" + Twine(use.node) + "[c]", value(use).text);
   if (index + 1 == model.phases.size())
@@ -454,7 +305,7 @@ void Emitter::emitLoopBody(unsigned index) {
 }
 
 /// The loop of a warp over the columns of a row.
-void Emitter::emitPhase(unsigned index) {
+void KernelWriter::emitPhase(unsigned index) {
   const KernelPhase &phase = model.phases[index];
   for (unsigned id : phase.reductions)
     w.assign("float " + nameOf(id), identityOf(kindOf(id)));
@@ -462,17 +313,21 @@ void Emitter::emitPhase(unsigned index) {
          "; c += 32) {");
   emitLoopBody(index);
   w.close();
-  for (unsigned id : phase.reductions) {
-    bool sums = kindOf(id) == Reduction::Sum;
-    w.assign(nameOf(id),
-             (sums ? "mpt::warpSum(" : "mpt::warpMax(") + nameOf(id) + ")");
-    Type f32 = model.getElementType({id, 0});
-    setValue({id, 0}, {nameOf(id), Binding::Atom, f32}, /*inRow=*/true);
-    rowEntered[id] = true;
-  }
+  for (unsigned id : phase.reductions)
+    finishReduction(id);
 }
 
-void Emitter::emitPhases() {
+/// The lanes' tree.
+void KernelWriter::finishReduction(unsigned id) {
+  bool sums = kindOf(id) == Reduction::Sum;
+  w.assign(nameOf(id),
+           (sums ? "mpt::warpSum(" : "mpt::warpMax(") + nameOf(id) + ")");
+  Type f32 = model.getElementType({id, 0});
+  setValue({id, 0}, {nameOf(id), Binding::Atom, f32}, /*inRow=*/true);
+  rowEntered[id] = true;
+}
+
+void KernelWriter::emitPhases() {
   enterRow();
   for (unsigned i = 0; i < model.phases.size(); ++i) {
     prepare(i);
@@ -483,41 +338,47 @@ void Emitter::emitPhases() {
 }
 
 /// Stores and chunk sums of the column, after all its loads.
-void Emitter::storeColumns() {
-  bool chunks = model.hasChunks();
-  for (auto [i, each] : llvm::enumerate(model.results)) {
-    if (isPerRow(each.kind))
-      continue;
-    Expression x = value(each.value);
-    std::string row = chunks || model.rows > 1
-                          ? "row * " + std::to_string(model.columns) + " + c"
-                          : std::string("c");
-    std::string chunk = "chunk * " + std::to_string(model.columns) + " + c";
-    if (each.kind == ResultKind::Full) {
-      w.assign(result(i) + "[" + row + "]", toMemory(x));
-    } else if (launch.shape == Shape::ThreadPerColumn) {
-      std::string sum = "sum" + std::to_string(i);
-      w.assign(sum, sum + " + " + x.at(Binding::Product));
-    } else {
-      std::string at = result(i) + "[" + chunk + "]";
-      w.assign(at, at + " + " + x.at(Binding::Product));
-    }
+void KernelWriter::storeColumns() {
+  for (unsigned i = 0; i < model.results.size(); ++i)
+    if (!isPerRow(model.results[i].kind))
+      storeColumn(i);
+}
+
+void KernelWriter::storeColumn(unsigned index) {
+  const KernelResult &each = model.results[index];
+  Expression x = value(each.value);
+  std::string number = std::to_string(index);
+  std::string columns = std::to_string(model.columns);
+  if (each.kind == ResultKind::Full) {
+    bool hasRow = isBlock() || model.hasChunks() || model.rows > 1;
+    w.assign(result(index) + "[" + (hasRow ? "row * " + columns + " + " : "") +
+                 "c]",
+             toMemory(x));
+  } else if (each.kind == ResultKind::Transposed) {
+    int64_t pitch = getTurnedPitch(getElementBytes(resultElement(index)));
+    w.assign("turned" + number + "[" + columnOfTile() + " * " +
+                 std::to_string(pitch) + " + row - begin]",
+             toMemory(x));
+  } else if (launch.shape == Shape::ThreadPerColumn) {
+    w.assign("sum" + number, "sum" + number + " + " + x.at(Binding::Product));
+  } else if (launch.shape == Shape::BlockRows) {
+    w.assign("stage" + number + "[mpt::warpId() * " + columns + " + c]",
+             x.text);
+  } else {
+    w.assign("stage" + number + "[(row - begin) * " +
+                 std::to_string(launch.tile) + " + " + columnOfTile() + "]",
+             x.text);
   }
 }
 
 /// Results with one element per row: lane 0 stores them, the others have read
 /// what may lie in the same place.
-void Emitter::storeRows() {
+void KernelWriter::storeRows() {
   bool isWarp = launch.shape != Shape::ThreadPerRow;
   SmallVector<unsigned> stored;
-  for (auto [i, each] : llvm::enumerate(model.results)) {
-    if (each.kind == ResultKind::ChunkPerRow) {
-      std::string sum = "sum" + std::to_string(i);
-      w.assign(sum, sum + " + " + value(each.value).at(Binding::Product));
-    } else if (each.kind == ResultKind::PerRow) {
+  for (auto [i, each] : llvm::enumerate(model.results))
+    if (isPerRow(each.kind))
       stored.push_back(i);
-    }
-  }
   if (stored.empty())
     return;
   if (isWarp) {
@@ -531,9 +392,13 @@ void Emitter::storeRows() {
     else
       w.open("if (mpt::laneId() == 0) {");
   }
-  for (unsigned i : stored)
-    w.assign((isWarp && stored.size() == 1 ? "  " : "") + result(i) + "[row]",
+  for (unsigned i : stored) {
+    bool sums = model.results[i].kind == ResultKind::ChunkPerRow;
+    w.assign((isWarp && stored.size() == 1 ? "  " : "") +
+                 (sums ? "stage" + std::to_string(i) + "[row - begin]"
+                       : result(i) + "[row]"),
              toMemory(value(model.results[i].value)));
+  }
   if (isWarp && stored.size() > 1)
     w.close();
 }
@@ -542,40 +407,21 @@ void Emitter::storeRows() {
 // Kernels
 //===----------------------------------------------------------------------===//
 
-/// The warp's rows in shared memory.
-void Emitter::declareKept() {
-  if (!keepsRows())
-    return;
-  int64_t rows = 0;
-  for (const KernelPhase &phase : model.phases)
-    rows += phase.kept.size();
-  int64_t columns = paddedColumns(model), next = 0;
-  w.line("MPT_SHARED_DYN(float, shared);");
-  for (const KernelPhase &phase : model.phases)
-    for (NodeUse use : phase.kept) {
-      std::string offset = "mpt::warpId() * " + std::to_string(rows * columns);
-      if (next)
-        offset += " + " + std::to_string(next * columns);
-      w.assign("float *const kept" + Twine(use.node), "shared + " + offset);
-      ++next;
-    }
-}
-
-void Emitter::emitRows() {
+void KernelWriter::emitRows() {
   bool isWarp = launch.shape == Shape::WarpPerRow;
   if (model.rows > 1 || !isWarp) {
     w.assign("const int64_t row",
              isWarp ? "mpt::gridWarpId()" : "mpt::gridThreadId()");
     w.line("if (row >= " + Twine(model.rows) + ")");
     w.line("  return;");
-  } else if (anyPerRow(model)) {
+  } else if (model.hasPerRow()) {
     w.line("const int64_t row = 0;");
   }
-  declareKept();
+  declareShared();
   emitPhases();
 }
 
-void Emitter::emitElements() {
+void KernelWriter::emitElements() {
   enterRow();
   prepare(0);
   std::string head = "for (int64_t c = mpt::gridThreadId(); c < " +
@@ -591,27 +437,16 @@ void Emitter::emitElements() {
   w.close();
 }
 
-static void emitRowsOfChunk(const KernelModel &model, SourceWriter &w) {
-  constexpr int64_t rows = KernelModel::kChunkRows;
-  if (model.rows % rows == 0) {
-    w.line("const int64_t end = (chunk + 1) * " + Twine(rows) + ";");
-  } else {
-    w.line("const int64_t after = (chunk + 1) * " + Twine(rows) + ";");
-    w.line("const int64_t end = after < " + Twine(model.rows) +
-           " ? after : " + Twine(model.rows) + ";");
-  }
-  w.open("for (int64_t row = chunk * " + Twine(rows) + "; row < end; ++row) {");
-}
-
-void Emitter::emitColumns() {
-  w.line("const int64_t chunk = blockIdx.y;");
+void KernelWriter::emitColumns() {
   w.line("const int64_t c = mpt::gridThreadId();");
   w.line("if (c >= " + Twine(model.columns) + ")");
   w.line("  return;");
+  enterChunk("blockIdx.y");
   for (auto [i, each] : llvm::enumerate(model.results))
     if (each.kind == ResultKind::Chunk)
       w.line("float sum" + Twine(i) + " = 0.0f;");
-  emitRowsOfChunk(model, w);
+  w.line("for (int64_t row = begin; row < end; ++row) {");
+  w.enter();
   enterRow();
   prepare(0);
   emitLoopBody(0);
@@ -622,34 +457,7 @@ void Emitter::emitColumns() {
              Twine(i) + ";");
 }
 
-/// A lane owns the columns c = lane mod 32 of the chunk's sums, in every row.
-void Emitter::emitChunks() {
-  int64_t chunks = llvm::divideCeil(model.rows, KernelModel::kChunkRows);
-  w.line("const int64_t chunk = mpt::gridWarpId();");
-  w.line("if (chunk >= " + Twine(chunks) + ")");
-  w.line("  return;");
-  declareKept();
-  for (auto [i, each] : llvm::enumerate(model.results)) {
-    if (each.kind == ResultKind::ChunkPerRow)
-      w.line("float sum" + Twine(i) + " = 0.0f;");
-    if (each.kind != ResultKind::Chunk)
-      continue;
-    w.line("for (int64_t c = mpt::laneId(); c < " + Twine(model.columns) +
-           "; c += 32)");
-    w.line("  " + result(i) + "[chunk * " + Twine(model.columns) +
-           " + c] = 0.0f;");
-  }
-  emitRowsOfChunk(model, w);
-  emitPhases();
-  w.close();
-  for (auto [i, each] : llvm::enumerate(model.results))
-    if (each.kind == ResultKind::ChunkPerRow) {
-      w.line("if (mpt::laneId() == 0)");
-      w.line("  " + result(i) + "[chunk] = sum" + Twine(i) + ";");
-    }
-}
-
-void Emitter::comment(StringRef uses) {
+void KernelWriter::comment(StringRef uses) {
   std::string text;
   llvm::raw_string_ostream os(text);
   for (Operation &op : kernel.getBody().front().without_terminator()) {
@@ -667,14 +475,18 @@ void Emitter::comment(StringRef uses) {
       os << op.getName().stripDialect();
   }
   static constexpr StringLiteral shapes[] = {
-      "a thread an element", "a thread a row", "a warp a row",
-      "a thread a column of 64 rows", "a warp 64 rows"};
+      "a thread an element",
+      "a thread a row",
+      "a warp a row",
+      "a thread a column of 64 rows",
+      "a block 64 rows, a warp a row at a time",
+      "a block 64 rows, some columns at a time"};
   w.comment(text + ".");
   w.comment(Twine(model.rows) + " x " + Twine(model.columns) + ", " +
             shapes[static_cast<int>(launch.shape)] + ". " + uses);
 }
 
-void Emitter::signature() {
+void KernelWriter::signature() {
   SmallVector<std::string> parameters;
   for (unsigned a = 0; a < kernel.getNumArguments(); ++a) {
     auto type = cast<RankedTensorType>(kernel.getArgumentTypes()[a]);
@@ -705,7 +517,7 @@ void Emitter::signature() {
   w.list(name, parameters, " {", /*extra=*/4);
 }
 
-void Emitter::run(StringRef uses) {
+void KernelWriter::run(StringRef uses) {
   comment(uses);
   signature();
   w.enter();
@@ -720,16 +532,17 @@ void Emitter::run(StringRef uses) {
   case Shape::ThreadPerColumn:
     emitColumns();
     break;
-  case Shape::WarpPerChunk:
-    emitChunks();
+  case Shape::BlockRows:
+    emitBlockRows();
+    break;
+  case Shape::BlockTiles:
+    emitBlockTiles();
     break;
   }
   w.close();
 }
 
-} // namespace
-
 void cuda::emitKernel(const KernelModel &model, StringRef name, StringRef uses,
                       SourceWriter &writer) {
-  Emitter(model, name, writer).run(uses);
+  KernelWriter(model, name, writer).run(uses);
 }

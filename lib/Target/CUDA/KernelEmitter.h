@@ -9,32 +9,11 @@
 #ifndef MPT_LIB_TARGET_CUDA_KERNELEMITTER_H
 #define MPT_LIB_TARGET_CUDA_KERNELEMITTER_H
 
+#include "LaunchShape.h"
 #include "SourceWriter.h"
-#include "mpt/Dialect/MPT/Analysis/KernelModel.h"
 
 namespace mpt {
 namespace cuda {
-
-/// Who does what in a kernel.
-enum class Shape {
-  ThreadPerElement, ///< one row: a grid-stride loop over its columns
-  ThreadPerRow,     ///< one column
-  WarpPerRow,       ///< the 32 lanes of a row reduction are a warp
-  ThreadPerColumn,  ///< of a chunk of 64 rows, which it takes in order
-  WarpPerChunk      ///< the same with row reductions: a warp takes the rows
-};
-
-/// How a kernel is launched.
-struct LaunchShape {
-  Shape shape = Shape::ThreadPerElement;
-  int64_t gridX = 1, gridY = 1;
-  int64_t block = 128;
-  /// Dynamic shared memory for kept rows, in bytes; 0 where they are computed
-  /// anew because they do not fit.
-  int64_t sharedBytes = 0;
-};
-
-LaunchShape getLaunchShape(const KernelModel &model);
 
 /// Writes the kernel as the function `name`; `uses` says where it is launched,
 /// for the comment.

@@ -34,7 +34,7 @@ struct Writer : ManifestWriter {
     });
   }
   void buffers();
-  void launches();
+  void launches(ArrayRef<StepPlan::Launch> list);
   void product(const StepPlan::Launch &launch);
   void epilogues();
   void attention(const StepPlan::Launch &launch);
@@ -108,6 +108,11 @@ void Writer::attention(const StepPlan::Launch &launch) {
     json.attribute("keep_probability", static_cast<double>(*shape.keep));
     json.attribute("dropout_id", shape.dropoutId);
   }
+  json.attribute("implementation", "own");
+  json.attributeArray("kernel", [&] {
+    for (const std::string &name : getAttentionKernels(launch))
+      json.value(name);
+  });
   json.attribute("bias", shape.hasBias);
   if (shape.hasBias)
     json.attribute("bias_stride", shape.biasStride);
@@ -121,11 +126,11 @@ void Writer::attention(const StepPlan::Launch &launch) {
   });
 }
 
-void Writer::launches() {
+void Writer::launches(ArrayRef<StepPlan::Launch> list) {
   static constexpr StringLiteral ops[] = {
       "kernel", "product",   "scatter_add",   "copy",
       "fill",   "attention", "attention_grad"};
-  for (const StepPlan::Launch &launch : plan.launches)
+  for (const StepPlan::Launch &launch : list)
     json.object([&] {
       json.attribute("op", ops[static_cast<int>(launch.kind)]);
       json.attribute("name", launch.name);
@@ -188,9 +193,12 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     json.attribute("memory_bytes", memory.bytes);
     json.attribute("arena_bytes", plan.arenaBytes);
     json.attributeArray("buffers", [&] { writer.buffers(); });
-    json.attributeArray("launches", [&] { writer.launches(); });
+    json.attributeArray("launches", [&] { writer.launches(plan.launches); });
+    if (!plan.init.empty())
+      json.attributeArray("init", [&] { writer.launches(plan.init); });
     writer.epilogues();
     writer.gradients();
+    writer.traffic();
   });
   os << "\n";
   return success();

@@ -85,7 +85,8 @@ DeviceMemory::DeviceMemory(const StepPlan &plan) {
       buffers[index].offset = arena + buffer.offset;
   }
   // What an arena buffer holds is named by the launch that first writes it.
-  for (const StepPlan::Launch &launch : plan.launches)
+  for (const StepPlan::Launch &launch :
+       llvm::concat<const StepPlan::Launch>(plan.launches, plan.init))
     for (auto [i, access] : llvm::enumerate(launch.accesses)) {
       Buffer &buffer = buffers[access.buffer];
       buffer.used = true;

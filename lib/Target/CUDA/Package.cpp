@@ -27,8 +27,11 @@ void mpt::buildCUDAPipeline(OpPassManager &manager,
   manager.addPass(createMaterializeFormats());
   if (options.fuseAttention)
     manager.addPass(createFormAttention());
+  manager.addPass(createHoistTransposes());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
+  if (options.carryCasts)
+    manager.addPass(createCarryCasts());
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createFuse());

@@ -54,6 +54,7 @@ struct StepEmitter {
   LogicalResult products();
   LogicalResult product(const StepPlan::Launch &launch);
   void launchList();
+  void launchParts(ArrayRef<StepPlan::Launch> launches, StringRef name);
   void launch(const StepPlan::Launch &launch);
   void launchKernel(const StepPlan::Launch &launch);
   void launchProduct(const StepPlan::Launch &launch);
@@ -89,7 +90,8 @@ Type elementOf(Value value) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StepEmitter::buildModels() {
-  for (const StepPlan::Launch &launch : plan.launches) {
+  for (const StepPlan::Launch &launch :
+       llvm::concat<const StepPlan::Launch>(plan.launches, plan.init)) {
     if (launch.kind != StepPlan::LaunchKind::Kernel)
       continue;
     auto call = cast<func::CallOp>(launch.op);
@@ -131,7 +133,8 @@ void StepEmitter::header() {
 
 void StepEmitter::emitKernels() {
   llvm::StringMap<std::pair<StringRef, unsigned>> uses;
-  for (const StepPlan::Launch &launch : plan.launches)
+  for (const StepPlan::Launch &launch :
+       llvm::concat<const StepPlan::Launch>(plan.launches, plan.init))
     if (launch.kind == StepPlan::LaunchKind::Kernel) {
       auto &entry = uses[cast<func::CallOp>(launch.op).getCallee()];
       if (entry.second++ == 0)
@@ -395,35 +398,46 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
   }
 }
 
-void StepEmitter::launchList() {
-  size_t parts = llvm::divideCeil(plan.launches.size(), kLaunchesPerPart);
+/// `launches` as functions that end in a number, and the one that calls them.
+void StepEmitter::launchParts(ArrayRef<StepPlan::Launch> launches,
+                              StringRef name) {
+  size_t parts = llvm::divideCeil(launches.size(), kLaunchesPerPart);
   for (size_t part = 0; part < parts; ++part) {
-    if (part == 0) {
-      w.line("// clang-format off");
-      w.blank();
-      w.comment("The launch list: each launch ends before the next begins.");
-    }
-    w.open("void enqueue" + Twine(part) + "(cudaStream_t stream) {");
-    size_t begin = part * kLaunchesPerPart;
-    size_t end = std::min(begin + kLaunchesPerPart, plan.launches.size());
-    for (size_t i = begin; i < end; ++i)
-      launch(plan.launches[i]);
+    w.open("void " + name + Twine(part) + "(cudaStream_t stream) {");
+    for (const StepPlan::Launch &each :
+         launches.slice(part * kLaunchesPerPart).take_front(kLaunchesPerPart))
+      launch(each);
     w.close();
     w.blank();
   }
   w.line("// clang-format on");
   w.blank();
-  w.comment(
-      "Queues one step; captured as a CUDA graph when the step is opened.");
+  w.comment(name == "enqueue" ? "Queues one step; captured as a CUDA graph "
+                                "when the step is opened."
+                              : "Queues what computes the derived arguments.");
   if (parts == 1) {
-    w.line("void enqueue(cudaStream_t stream) { enqueue0(stream); }");
+    w.line("void " + name + "(cudaStream_t stream) { " + name + "0(stream); }");
   } else {
-    w.open("void enqueue(cudaStream_t stream) {");
+    w.open("void " + name + "(cudaStream_t stream) {");
     for (size_t part = 0; part < parts; ++part)
-      w.line("enqueue" + Twine(part) + "(stream);");
+      w.line(name + Twine(part) + "(stream);");
     w.close();
   }
   w.blank();
+}
+
+void StepEmitter::launchList() {
+  w.line("// clang-format off");
+  w.blank();
+  w.comment("The launch list: each launch ends before the next begins.");
+  launchParts(plan.launches, "enqueue");
+  if (plan.init.empty())
+    return;
+  w.line("// clang-format off");
+  w.blank();
+  w.comment("What computes the derived arguments from parameters and scale "
+            "state.");
+  launchParts(plan.init, "derive");
 }
 
 //===----------------------------------------------------------------------===//
@@ -571,6 +585,8 @@ void StepEmitter::interface() {
   w.close();
   w.blank();
   w.open("MPT_EXPORT int mpt_cuda_open() {");
+  if (!plan.init.empty())
+    w.line("step.deriveBy(derive);");
   w.list("return !step.open",
          {"memoryBytes", "tensors", "constants", "buffers",
           attention.loader(hasProducts() ? "load" : ""), "enqueue"},

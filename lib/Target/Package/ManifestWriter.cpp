@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/Package/ManifestWriter.h"
+#include "mpt/Dialect/MPT/Analysis/StepReport.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/Support/Format.h"
 
@@ -74,8 +75,8 @@ void ManifestWriter::scaleStateInit(const StepPlan::Argument &argument) {
 }
 
 /// Moments and corrections start at zero, as does what the step derives before
-/// it reads it; parameters in a file; what the caller binds has no initial
-/// value.
+/// it reads it, unless the plan has launches for it; parameters in a file; what
+/// the caller binds has no initial value.
 void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("name", argument.name);
   json.attribute("kind", stringifyKind(argument.kind));
@@ -83,6 +84,8 @@ void ManifestWriter::argument(const StepPlan::Argument &argument) {
   json.attribute("buffer", argument.buffer);
   if (argument.kind == Kind::Parameter)
     json.attribute("init", "file");
+  else if (argument.kind == Kind::Derived && !plan.init.empty())
+    json.attribute("init", "launches");
   else if (argument.kind == Kind::OptimizerState ||
            argument.kind == Kind::Derived)
     json.attribute("init", "zero");
@@ -165,6 +168,20 @@ void ManifestWriter::gradients() {
     for (const StepPlan::Launch &launch : plan.launches)
       if (launch.kind == StepPlan::LaunchKind::Kernel)
         gradientsOfUpdates(launch);
+  });
+}
+
+void ManifestWriter::traffic() {
+  json.attributeArray("traffic", [&] {
+    for (const LayerTraffic &layer : getLayerTraffic(plan))
+      json.object([&] {
+        json.attribute("layer", layer.name);
+        for (unsigned i = 0; i < LayerTraffic::kClasses; ++i)
+          json.attributeObject(stringify(static_cast<LaunchClass>(i)), [&] {
+            json.attribute("launches", layer.launches[i]);
+            json.attribute("bytes", layer.bytes[i]);
+          });
+      });
   });
 }
 

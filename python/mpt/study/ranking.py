@@ -395,10 +395,11 @@ def compare(ranking: Ranking, profile: Metrics, measured: Mapping[int, Mapping[s
             found = dict(measured[point][entry.name])
             guesses = predictions(entry, profile, point)
             rows.append({
-                "name": entry.name, "title": entry.title, "measured": found | {"damage": damage(found, bounds)},
+                "name": entry.name, "title": entry.title, "local": entry.place is not None, "measured": found | {"damage": damage(found, bounds)},
                 "predicted": {key: value | {"damage": damage(value, bounds)} for key, value in guesses.items()},
             })  # fmt: skip
-        points[str(point)] = {"bounds": bounds, "rows": rows, "spearman": correlations(rows)}
+        points[str(point)] = {"bounds": bounds, "rows": rows, "spearman": correlations(rows),
+                              "spearman_by_role": correlations([row for row in rows if not row["local"]])}  # fmt: skip
     return {"format": "mpt-ranking", "version": 1, "case": ranking.plan.case.name, "profiled": ranking.plan.batches,
             "measured": ranking.plan.spare, "points": points}  # fmt: skip
 

@@ -24,36 +24,44 @@ WHAT = {
     "rel_var": "error of the gradient (Σ noise_ratio)",
     "loss_mse": "change of the loss (Σ loss_mse)",
 }
+COLOURS = {"whole": "C3", "fprop": "C0", "dgrad": "C1", "wgrad": "C2"}
 FLOOR = 1e-6  # of the figure's axes: less is drawn there
 
 
 def correlation_table(results: Mapping[str, Any]) -> str:
-    """Spearman's correlations: a row for each thing measured and point, a column for each predictor."""
+    """Spearman's correlations: a row for each thing measured and point, a column for each predictor.
+
+    Of all assignments, and in brackets of those that are not of one layer or the head.
+    """
     rows = []
     for what, text in WHAT.items():
         for point, found in results["points"].items():
-            values = [found["spearman"][what][predictor] for predictor in PREDICTORS]
-            shown = ["-" if value is None else f"{value:.2f}" for value in values]
-            rows.append([text, point, *shown])
+            values = [[found[key][what][predictor] for key in ("spearman", "spearman_by_role")] for predictor in PREDICTORS]
+            shown = [["-" if value is None else f"{value:.2f}" for value in pair] for pair in values]
+            rows.append([text, point, *(f"{everything} ({roles})" for everything, roles in shown)])
     return markdown_table(["measured (predicted)", "step", *PREDICTORS.values()], rows, left=2)
 
 
 def rows_table(found: Mapping[str, Any]) -> str:
     """One point: every assignment, by measured damage."""
     rows = []
-    for row in sorted(found["rows"], key=lambda entry: -entry["measured"]["damage"]):
+    numbered = list(enumerate(found["rows"], 1))
+    for index, row in sorted(numbered, key=lambda entry: -entry[1]["measured"]["damage"]):
         own, guess = row["measured"], row["predicted"]
         values = [own["damage"], guess["budget"]["damage"], guess["probes"]["damage"], own["persistent"],
                   guess["budget"]["persistent"], guess["probes"]["persistent"], own["rel_var"],
                   guess["products"]["noise_ratio"], own["loss_mse"], guess["products"]["loss_mse"]]  # fmt: skip
-        rows.append([row["title"], *map(number, values)])
-    heads = ["assignment", "damage", "Σ budget", "probes", "persistent", "Σ budget", "probes", "rel_var", "Σ noise_ratio",
+        rows.append([str(index), row["title"], *map(number, values)])
+    heads = ["no.", "assignment", "damage", "Σ budget", "probes", "persistent", "Σ budget", "probes", "rel_var", "Σ noise_ratio",
              "loss², change", "Σ loss_mse"]  # fmt: skip
-    return markdown_table(heads, rows)
+    return markdown_table(heads, rows, left=2)
 
 
 def plot(results: Mapping[str, Any], path: Path) -> None:
-    """Measured against predicted damage: a column for each predictor, a row for each point; numbers name assignments."""
+    """Measured against predicted damage: a column for each predictor, a row for each point.
+
+    Numbers are the assignments' in the tables; squares are of one layer or the head.
+    """
     points = list(results["points"].items())
     size = {"figsize": (15, 4.6 * len(points)), "squeeze": False}
     with plots.figure(path, len(points), len(PREDICTORS), **size) as (drawing, grid):
@@ -62,8 +70,8 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
                 for index, row in enumerate(found["rows"]):
                     x = max(row["predicted"][predictor]["damage"], FLOOR)
                     y = max(row["measured"]["damage"], FLOOR)
-                    colour = {"w": "C3", "f": "C0", "d": "C1"}[row["title"][0]]
-                    axes.plot(x, y, "o", color=colour, markersize=5)
+                    group = row["title"].partition(":")[0].partition(",")[0]
+                    axes.plot(x, y, "o" if not row["local"] else "s", color=COLOURS[group], markersize=5)
                     axes.annotate(str(index + 1), (x, y), fontsize=7, xytext=(3, 2), textcoords="offset points")
                 axes.axline((1, 1), slope=1, color="grey", linewidth=0.8)
                 axes.axvline(1, color="grey", linewidth=0.5, linestyle=":")
@@ -74,10 +82,9 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
                 axes.set_title(f"{title}\nSpearman {text}")
                 axes.grid(alpha=0.3)
             line[0].set_ylabel(f"measured at step {point}, share of the bound")
-        names = [f"{index + 1} {row['title']}" for index, row in enumerate(points[0][1]["rows"])]
-        half = (len(names) + 2) // 3
-        text = "\n".join("   ".join(f"{name:<46}" for name in names[i::half]) for i in range(half))
-        drawing.text(0.01, -0.01, text, fontsize=8, family="monospace", va="top")
+            for group, colour in COLOURS.items():
+                line[-1].plot([], [], "o", color=colour, label=group)
+            line[-1].legend(fontsize=8)
 
 
 def write(results: Mapping[str, Any], out: Path) -> None:
@@ -88,6 +95,7 @@ def write(results: Mapping[str, Any], out: Path) -> None:
     lines = [
         f"# Ranking of {len(next(iter(results['points'].values()))['rows'])} assignments, {results['case']}",
         f"Predicted from {results['profiled']} batches, measured over {results['measured']} others at the same checkpoint.",
+        "Spearman's correlation over all, and in brackets over those that are not of one layer or the head.",
         correlation_table(results), "![damage](ranking.png)",
     ]  # fmt: skip
     for point, found in results["points"].items():

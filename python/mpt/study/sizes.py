@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -70,12 +69,8 @@ def priced_step(layers: int, out: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
         onnx, forward = Path(directory) / "model.onnx", Path(directory) / "forward.mlir"
         write_model(layers, HIDDEN, BATCH, SEQ, onnx, VOCAB)
-        with open(forward, "w") as output:  # to a file by name, the importer would copy the weights beside it
-            done = subprocess.run(
-                [stages.find_tool("mpt-import"), onnx, "-o", "-"], stdout=output, stderr=subprocess.PIPE, text=True
-            )
-        if done.returncode:
-            raise stages.StageError(done.stderr)
+        # To its standard output: with a file's name, the importer would copy the weights beside it.
+        stages.run_tool("mpt-import", [onnx], out=forward)
         with staged(path) as inner:
             stages.run_tool("mpt-opt", [forward, "--mpt-differentiate", "--mpt-add-optimizer", "-o", inner])
     return path

@@ -31,6 +31,10 @@
 // MANIFEST-NEXT: "heads": 2,
 // MANIFEST-NEXT: "head_size": 32,
 // MANIFEST-NEXT: "scale": 0.25,
+// MANIFEST-NEXT: "implementation": "own",
+// MANIFEST-NEXT: "kernel": [
+// MANIFEST-NEXT: "mpt::attention::forward<32, false, float>"
+// MANIFEST-NEXT: ],
 // MANIFEST-NEXT: "bias": true,
 // MANIFEST-NEXT: "bias_stride": 32,
 // MANIFEST-NEXT: "heads_views": [

@@ -1,4 +1,4 @@
-// A whole step: places, products, launch list. FP8 codes are transposed where
+// A whole step: places, products, launch list. FP8 codes are written transposed where
 // cuBLASLt needs it, and the inverse scales are passed by pointer.
 // RUN: rm -rf %t && mpt-build %s --target=cuda --products=cublaslt -o %t
 // RUN: FileCheck %s < %t/step.cu
@@ -24,7 +24,7 @@
 
 // CHECK: void enqueue0(cudaStream_t stream) {
 // CHECK: products.run(/*layer*/ 0, at<uint8_t>(offset::x_cast_f8E4M3FN),
-// CHECK-NEXT: at<uint8_t>(offset::w_cast_f8E4M3FN_transposed),
+// CHECK-NEXT: at<uint8_t>(offset::w_cast_f8E4M3FN),
 // CHECK: at<float>(offset::x_scale_f8E4M3FN_1),
 // CHECK: at<float>(offset::w_scale_f8E4M3FN_1), stream);
 // CHECK: products.run(/*layer/dgrad*/ 1, at<uint16_t>(

@@ -172,14 +172,14 @@ TEST_F(CostModelTest, RefusesBadTables) {
   EXPECT_EQ(refusal(entry + "2}", "h100"),
             "table: measured on 'h100', expected 'h200'");
   EXPECT_EQ(refusal(entry + "0}"),
-            "table: products[0]: 'us' is 0, expected more");
+            "table: products[0].us: expected more than 0");
   EXPECT_EQ(refusal(entry + R"(1, "implementation": "cutlass"})"),
             "table: products[0]: 'implementation' is 'cutlass', expected 'own' "
             "or 'cublaslt'");
   EXPECT_EQ(refusal(entry + "1}," + entry + "2}"),
             "table: products[1]: shape and formats are there twice");
-  EXPECT_EQ(refusal(R"({"m": 0})"), "table: products[0]: 'm' is 0, expected an "
-                                    "integer of 1 or more");
+  EXPECT_EQ(refusal(R"({"m": 0})"), "table: products[0].m: expected an integer "
+                                    "of at least 1, found 0");
 }
 
 } // namespace

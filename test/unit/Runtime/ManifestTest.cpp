@@ -26,14 +26,17 @@ static const char text[] = R"({
     {"name": "t", "kind": "optimizer_state", "dtype": "i64", "shape": [],
      "buffer": 1, "init": 4},
     {"name": "ids", "kind": "input", "dtype": "i32", "shape": [5],
-     "buffer": 2, "range": [-1, 7], "ignore_index": -100}],
+     "buffer": 2, "range": [-1, 7], "ignore_index": -100},
+    {"name": "copy", "kind": "derived", "dtype": "bf16", "shape": [3],
+     "buffer": 5, "init": "launches"}],
   "results": [{"name": "loss", "dtype": "f32", "shape": [], "buffer": 3}],
   "arena_bytes": 128,
   "buffers": [
     {"kind": "argument", "bytes": 24}, {"kind": "argument", "bytes": 8},
     {"kind": "argument", "bytes": 20},
     {"kind": "arena", "bytes": 64, "offset": 64},
-    {"kind": "constant", "bytes": 2, "data": "fF01"}],
+    {"kind": "constant", "bytes": 2, "data": "fF01"},
+    {"kind": "argument", "bytes": 6}],
   "launches": [
     {"op": "product", "name": "p", "role": "fprop", "m": 2, "n": 2, "k": 3,
      "batch": [1, 1],
@@ -44,6 +47,9 @@ static const char text[] = R"({
     {"op": "kernel", "symbol": "f", "args": [[3, 64], [0, 4]], "written": 1,
      "tasks": 7},
     {"op": "fill", "bytes": 12, "result": [3, 52]}],
+  "init": [
+    {"op": "kernel", "symbol": "g", "args": [[0, 0], [5, 0]], "written": 1,
+     "tasks": 1}],
   "gradients": [
     {"parameter": "w", "buffer": 3, "offset": 4, "strides": [1, 2]}]
 })";
@@ -51,11 +57,14 @@ static const char text[] = R"({
 TEST(Manifest, parses) {
   Manifest m = parseManifest(text, std::strlen(text), "m");
   EXPECT_EQ(m.engine, Engine::Reference);
-  ASSERT_EQ(m.arguments.size(), 3u);
+  ASSERT_EQ(m.arguments.size(), 4u);
   EXPECT_EQ(m.arguments[0].bytes, 24);
   EXPECT_EQ(m.arguments[0].init, Init::File);
   EXPECT_EQ(m.arguments[1].init, Init::Number);
   EXPECT_EQ(m.arguments[1].initNumber, 4);
+  EXPECT_EQ(m.arguments[3].init, Init::Launches);
+  ASSERT_EQ(m.init.size(), 1u);
+  EXPECT_EQ(m.init[0].symbol, "g");
   EXPECT_EQ(m.arguments[2].range->first, -1);
   EXPECT_EQ(m.arguments[2].ignoreIndex, -100);
   EXPECT_EQ(m.buffers[4].content, (std::vector<char>{char(0xff), 1}));

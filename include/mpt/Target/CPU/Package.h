@@ -25,7 +25,7 @@ struct CPUPackageOptions {
 
 /// From a step (with or without casts) to kernels, products, scatters and
 /// views: what every CPU package goes through, in order.
-void buildCPUPipeline(mlir::OpPassManager &manager);
+void buildCPUPipeline(mlir::OpPassManager &manager, bool carryCasts = false);
 /// Registers `--mpt-cpu-pipeline`.
 void registerCPUPipeline();
 

@@ -45,6 +45,10 @@ struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
   Option<bool> epilogues{*this, "epilogues",
                          llvm::cl::desc("own products take in kernels"),
                          llvm::cl::init(true)};
+  Option<bool> carryCasts{
+      *this, "carry-casts",
+      llvm::cl::desc("keep low copies of parameters between steps "
+                     "(mpt-carry-casts)")};
 };
 
 /// From a step (with or without casts) to kernels, products, attention,

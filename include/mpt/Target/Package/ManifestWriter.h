@@ -10,6 +10,7 @@
 #ifndef MPT_TARGET_PACKAGE_MANIFESTWRITER_H
 #define MPT_TARGET_PACKAGE_MANIFESTWRITER_H
 
+#include "mlir/Pass/PassOptions.h"
 #include "mpt/Dialect/MPT/Analysis/StepPlan.h"
 #include "llvm/Support/JSON.h"
 
@@ -20,6 +21,13 @@ std::string hashText(llvm::StringRef bytes);
 
 /// The name of an element type in manifests.
 llvm::StringRef getDtypeName(mlir::Type type);
+
+/// What the pipelines of all targets can be asked for.
+struct StepPipelineOptions : mlir::PassPipelineOptions<StepPipelineOptions> {
+  Option<bool> carryCasts{*this, "carry-casts",
+                          llvm::cl::desc("keep low copies of parameters "
+                                         "between steps (mpt-carry-casts)")};
+};
 
 /// Writes the parts of a step plan that no target changes.
 struct ManifestWriter {
@@ -37,6 +45,8 @@ struct ManifestWriter {
   void batch(const int64_t (&values)[2]);
   /// The arrays `arguments` and `results`.
   void signature();
+  /// The array `traffic`: launches and bytes of each layer (StepReport).
+  void traffic();
   /// The array `gradients`: for each parameter that the step trains, where its
   /// gradient lies after the backward pass, with strides in elements unless it
   /// is dense. A constant gradient, which no launch stores, is not in it.

@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Analysis/FusionPlan.h"
+#include "mpt/Dialect/MPT/Analysis/KernelModel.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/DenseSet.h"
 
@@ -34,6 +35,9 @@ static Domain domainOf(Type type) {
 std::optional<Domain> mpt::getDomain(Operation *op) {
   if (isFreeLeaf(op))
     return std::nullopt;
+  if (auto copy = dyn_cast<CopyOp>(op))
+    if (Value source = getTransposedSource(copy))
+      return domainOf(source.getType());
   if (isa<ReduceOp, ReduceChunksOp>(op)) {
     // Sums over axis 0 of [R', C] run over one row of columns.
     if (auto reduce = dyn_cast<ReduceOp>(op);
@@ -45,6 +49,8 @@ std::optional<Domain> mpt::getDomain(Operation *op) {
     return domainOf(op->getResult(0).getType());
   return std::nullopt;
 }
+
+static bool isRematerialisable(Operation &op);
 
 //===----------------------------------------------------------------------===//
 // Building
@@ -68,6 +74,8 @@ struct PlanBuilder {
   /// Level of ops that are units of their own.
   DenseMap<Operation *, int64_t> levelOf;
   DenseMap<Operation *, unsigned> position;
+  /// Clusters that read a value in memory at their own rows and columns.
+  DenseMap<Value, SmallVector<Cluster *>> readersOf;
 
   explicit PlanBuilder(func::FuncOp step) : step(step) {}
 
@@ -81,9 +89,20 @@ struct PlanBuilder {
   void visit(Operation *op);
   void visitKernelOp(Operation *op, Domain domain);
   SmallVector<Cluster *> joinable(Operation *op, Domain domain);
+  void addSiblings(Operation *op, Domain domain, int64_t level,
+                   SmallVectorImpl<Cluster *> &chosen);
+  void addReads(Operation *op, Domain domain);
   Cluster *merge(Cluster *a, Cluster *b);
   FusionPlan finish();
 };
+
+/// Whether kernels alone read the op's results, directly or through a reshape.
+bool isForKernels(Operation *op) {
+  return llvm::all_of(op->getUsers(), [](Operation *user) {
+    return isa<ReshapeOp>(user) ? isForKernels(user)
+                                : getDomain(user).has_value();
+  });
+}
 
 /// The op that makes a value's content, and whether the way there keeps rows
 /// and columns.
@@ -98,11 +117,55 @@ std::pair<Operation *, bool> producerOf(Value value) {
   return {value.getDefiningOp(), keeps};
 }
 
+/// What owns the buffer that a value is read from, if its elements lie there in
+/// the value's order.
+Value alignedRootOf(Value value) {
+  while (auto view = value.getDefiningOp<ViewOpInterface>()) {
+    auto transpose = dyn_cast<TransposeOp>(view.getOperation());
+    if (transpose && getWriteThrough(transpose.getX()) == transpose)
+      return value;
+    if (!isa<ReshapeOp>(view.getOperation()))
+      return nullptr;
+    value = view.getViewSource();
+  }
+  Operation *op = value.getDefiningOp();
+  return op && isFreeLeaf(op) ? Value() : value;
+}
+
 /// Whether an op of `domain` can be part of a kernel over `kernel`: the same
 /// rows, and its columns or one value per row.
 bool fits(Domain domain, Domain kernel) {
   return domain.rows == kernel.rows &&
          (domain.columns == kernel.columns || domain.columns == 1);
+}
+
+bool isCodes(Value value) {
+  Type element = getElementTypeOrSelf(value.getType());
+  return element.getIntOrFloatBitWidth() > 1 &&
+         element.getIntOrFloatBitWidth() < 32;
+}
+
+/// Whether `op` makes codes: what is kept of its operand, in less memory.
+bool encodes(Operation *op) {
+  return op->getNumResults() == 1 && isCodes(op->getResult(0)) &&
+         llvm::none_of(op->getOperands(), isCodes);
+}
+
+/// Whether `op` decodes for kernels alone: it then belongs to those, so that
+/// what stays in memory until they run are the codes.
+bool decodesForKernels(Operation *op) {
+  if (op->getNumResults() != 1 || isCodes(op->getResult(0)) ||
+      !llvm::any_of(op->getOperands(), isCodes))
+    return false;
+  SmallVector<Value> worklist{op->getResult(0)};
+  while (!worklist.empty())
+    for (Operation *user : worklist.pop_back_val().getUsers()) {
+      if (isa<ViewOpInterface>(user))
+        worklist.push_back(user->getResult(0));
+      else if (!getDomain(user))
+        return false;
+    }
+  return true;
 }
 
 /// The least level of a unit that reads `producer` from outside.
@@ -119,9 +182,13 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
   bool readsMemory = isa<GatherOp>(op);
   if (auto reduce = dyn_cast<ReduceOp>(op))
     readsMemory |= reduce.getAxes()[0] + 1 != reduce.getX().getType().getRank();
-  if (readsMemory)
+  if (readsMemory || decodesForKernels(op))
     return result;
+  auto copy = dyn_cast<CopyOp>(op);
+  Value transposed = copy ? getTransposedSource(copy) : Value();
   for (Value operand : op->getOperands()) {
+    if (transposed)
+      operand = transposed;
     auto [producer, keeps] = producerOf(operand);
     Cluster *cluster = producer ? find(producer) : nullptr;
     if (!cluster || !keeps || llvm::is_contained(result, cluster))
@@ -139,6 +206,39 @@ SmallVector<Cluster *> PlanBuilder::joinable(Operation *op, Domain domain) {
       result.push_back(cluster);
   }
   return result;
+}
+
+/// Adds clusters of `level` that read what `op` reads: together they read it
+/// once. Of any level behind `level` if `chosen` is empty.
+void PlanBuilder::addSiblings(Operation *op, Domain domain, int64_t level,
+                              SmallVectorImpl<Cluster *> &chosen) {
+  // What readers compute anew from memory belongs to them.
+  if (domain.rows == 1 || (isRematerialisable(*op) && isForKernels(op)))
+    return;
+  for (Value operand : op->getOperands()) {
+    Value root = alignedRootOf(operand);
+    if (!root || !(domainOf(operand.getType()) == domain))
+      continue;
+    for (Cluster *reader : readersOf.lookup(root)) {
+      while (reader->mergedInto)
+        reader = reader->mergedInto;
+      if (chosen.empty() && reader->level > level)
+        level = reader->level;
+      if (reader->domain == domain && reader->level == level &&
+          !llvm::is_contained(chosen, reader))
+        chosen.push_back(reader);
+    }
+  }
+}
+
+/// Remembers what the cluster of `op` reads from memory.
+void PlanBuilder::addReads(Operation *op, Domain domain) {
+  for (Value operand : op->getOperands()) {
+    Value root = alignedRootOf(operand);
+    if (root && domain.rows > 1 && domainOf(operand.getType()) == domain &&
+        (!root.getDefiningOp() || find(root.getDefiningOp()) != find(op)))
+      readersOf[root].push_back(find(op));
+  }
 }
 
 Cluster *PlanBuilder::merge(Cluster *a, Cluster *b) {
@@ -188,27 +288,27 @@ void PlanBuilder::visitKernelOp(Operation *op, Domain domain) {
     if (sameDomain && (cluster->level == level || !cluster->readOutside))
       chosen = next;
   }
+  int64_t level = outsideLevel({});
   while (!chosen.empty()) {
-    int64_t level = std::max(outsideLevel(chosen), chosen.front()->level);
+    level = std::max(outsideLevel(chosen), chosen.front()->level);
     auto stuck = llvm::find_if(
         chosen, [&](Cluster *c) { return c->level < level && c->readOutside; });
-    if (stuck == chosen.end()) {
-      Cluster *cluster = chosen.front();
-      for (Cluster *other : ArrayRef(chosen).drop_front())
-        cluster = merge(cluster, other);
-      cluster->level = level;
-      cluster->domain.columns =
-          std::max(cluster->domain.columns, domain.columns);
-      cluster->ops.push_back(op);
-      clusterOf[op] = cluster;
-      return;
-    }
+    if (stuck == chosen.end())
+      break;
     chosen.erase(stuck);
+    level = outsideLevel({});
   }
-  clusters.push_back(std::make_unique<Cluster>());
-  Cluster *cluster = clusters.back().get();
-  cluster->domain = domain;
-  cluster->level = outsideLevel({});
+  addSiblings(op, domain, level, chosen);
+  if (chosen.empty()) {
+    clusters.push_back(std::make_unique<Cluster>());
+    chosen.push_back(clusters.back().get());
+    chosen.front()->domain = domain;
+  }
+  Cluster *cluster = chosen.front();
+  for (Cluster *other : ArrayRef(chosen).drop_front())
+    cluster = merge(cluster, other);
+  cluster->level = std::max(cluster->level, level);
+  cluster->domain.columns = std::max(cluster->domain.columns, domain.columns);
   cluster->ops.push_back(op);
   clusterOf[op] = cluster;
 }
@@ -228,6 +328,8 @@ void PlanBuilder::visit(Operation *op) {
     levelOf[op] = level;
   }
   Cluster *own = find(op);
+  if (own)
+    addReads(op, *getDomain(op));
   for (Value operand : op->getOperands())
     if (Operation *producer = producerOf(operand).first)
       if (Cluster *cluster = find(producer); cluster && cluster != own)
@@ -334,7 +436,8 @@ static bool isRematerialisable(Operation &op) {
   unsigned large = 0;
   for (Value operand : op.getOperands()) {
     Operation *producer = producerOf(operand).first;
-    if (producer && getDomain(producer))
+    bool inMemory = isCodes(operand) && decodesForKernels(&op);
+    if (producer && getDomain(producer) && !inMemory)
       return false;
     large += cast<RankedTensorType>(operand.getType()).getNumElements() == size;
   }
@@ -342,15 +445,16 @@ static bool isRematerialisable(Operation &op) {
 }
 
 /// Gives every use of `op` by a kernel op, directly or through one reshape, a
-/// copy of its own; the first keeps the original.
+/// copy of its own; the first keeps the original, and so does what makes codes
+/// of it.
 static void copyToUses(Operation &op) {
   SmallVector<std::pair<OpOperand *, ReshapeOp>> uses;
   for (OpOperand &use : op.getResult(0).getUses()) {
     if (auto reshape = dyn_cast<ReshapeOp>(use.getOwner())) {
       for (OpOperand &viewUse : reshape.getY().getUses())
-        if (getDomain(viewUse.getOwner()))
+        if (getDomain(viewUse.getOwner()) && !encodes(viewUse.getOwner()))
           uses.push_back({&viewUse, reshape});
-    } else if (getDomain(use.getOwner())) {
+    } else if (getDomain(use.getOwner()) && !encodes(use.getOwner())) {
       uses.push_back({&use, nullptr});
     }
   }

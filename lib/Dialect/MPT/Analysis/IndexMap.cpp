@@ -174,6 +174,25 @@ std::optional<IndexMap> IndexMap::alongRow(int64_t columns) const {
   return map;
 }
 
+std::optional<IndexMap> IndexMap::inverse(int64_t size) const {
+  SmallVector<IndexTerm, 4> byStride(terms);
+  llvm::sort(byStride, [](const IndexTerm &a, const IndexTerm &b) {
+    return a.stride < b.stride;
+  });
+  IndexMap map;
+  int64_t weight = 1;
+  for (const IndexTerm &term : byStride) {
+    if (term.stride != weight)
+      return std::nullopt;
+    map.terms.push_back({term.stride, term.mod, term.div});
+    weight *= term.mod;
+  }
+  if (weight != size || offset != 0)
+    return std::nullopt;
+  map.canonicalize();
+  return map;
+}
+
 std::optional<AccessMap> IndexMap::getAccess(int64_t columns) const {
   AccessMap access;
   access.offset = offset;

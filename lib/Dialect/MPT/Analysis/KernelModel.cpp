@@ -88,6 +88,30 @@ struct PendingMaps {
   int64_t bodyCost = 0;
 };
 
+/// The map from a copy's result to what it is a copy of, and back.
+struct Rearrangement {
+  Value source;
+  IndexMap toSource, toCopy;
+};
+
+std::optional<Rearrangement> getRearrangement(CopyOp copy) {
+  int64_t size = copy.getY().getType().getNumElements();
+  IndexMap map = IndexMap::identity(size);
+  Value value = copy.getX();
+  while (auto view = value.getDefiningOp<ViewOpInterface>()) {
+    std::optional<IndexMap> source = map.throughView(view);
+    if (!source)
+      return std::nullopt;
+    map = *source;
+    value = view.getViewSource();
+  }
+  auto type = cast<RankedTensorType>(value.getType());
+  std::optional<IndexMap> back = map.inverse(size);
+  if (!back || type.getNumElements() != size)
+    return std::nullopt;
+  return Rearrangement{value, map, *back};
+}
+
 /// The axes of a reduction that are not of size 1, as what they are.
 enum class Axes { None, Last, Leading, Mixed };
 
@@ -171,6 +195,8 @@ private:
   int64_t wantedColumns;    ///< unless something settles them
   int64_t fixedColumns = 0; ///< as reductions demand, or 0
   SmallVector<PendingMaps, 16> pending;
+  /// Where transposed results go, before the columns are known.
+  SmallVector<std::pair<unsigned, IndexMap>, 2> pendingResults;
   std::map<std::pair<void *, std::vector<int64_t>>, unsigned> known;
 };
 
@@ -203,7 +229,7 @@ LogicalResult ModelBuilder::checkBody() {
 /// Points of the domain, and its columns where reductions or smaller results
 /// settle them.
 LogicalResult ModelBuilder::findDomain() {
-  int64_t chunkRows = 0, leastResult = 0;
+  int64_t chunkRows = 0, leastResult = 0, transposedColumns = 0;
   WalkResult walk = kernel.walk([&](Operation *op) {
     if (auto chunks = dyn_cast<ReduceChunksOp>(op)) {
       int64_t rows = shapeOf(chunks.getX())[0];
@@ -240,6 +266,9 @@ LogicalResult ModelBuilder::findDomain() {
   for (Value value : terminator.getOperands()) {
     if (peelReshapes(value).getDefiningOp<ReduceChunksOp>())
       continue;
+    auto copy = peelReshapes(value).getDefiningOp<CopyOp>();
+    if (Value source = copy ? getTransposedSource(copy) : Value())
+      transposedColumns = shapeOf(source).back();
     size = std::max(size, numElements(value));
     if (leastResult == 0 || numElements(value) < leastResult)
       leastResult = numElements(value);
@@ -249,6 +278,7 @@ LogicalResult ModelBuilder::findDomain() {
   int64_t rows = fixedColumns                        ? size / fixedColumns
                  : chunkRows                         ? chunkRows
                  : leastResult && leastResult < size ? leastResult
+                 : transposedColumns                 ? size / transposedColumns
                                                      : 0;
   if (rows != 0) {
     if (size % rows != 0 || (fixedColumns && size != rows * fixedColumns) ||
@@ -277,7 +307,14 @@ LogicalResult ModelBuilder::addResult(Value value, unsigned index) {
   IndexMap full = IndexMap::identity(size);
   IndexMap perRow = IndexMap::rowOf(rows, columns ? columns : size);
   Value demanded = value;
-  if (auto chunks = peelReshapes(value).getDefiningOp<ReduceChunksOp>()) {
+  auto copy = peelReshapes(value).getDefiningOp<CopyOp>();
+  if (copy && numElements(value) == size && getTransposedSource(copy)) {
+    auto rearrangement = *getRearrangement(copy);
+    demanded = rearrangement.source;
+    result.kind = ResultKind::Transposed;
+    pendingResults.push_back({index, rearrangement.toCopy});
+  } else if (auto chunks =
+                 peelReshapes(value).getDefiningOp<ReduceChunksOp>()) {
     demanded = chunks.getX();
     int64_t width = shapeOf(demanded)[1];
     if (width != columns && width != 1)
@@ -296,9 +333,7 @@ LogicalResult ModelBuilder::addResult(Value value, unsigned index) {
            << " elements, expected " << size << " or one for each of " << rows
            << " rows";
   }
-  bool isPerRow = result.kind == ResultKind::PerRow ||
-                  result.kind == ResultKind::ChunkPerRow;
-  auto node = use(demanded, isPerRow ? perRow : full);
+  auto node = use(demanded, isPerRow(result.kind) ? perRow : full);
   if (failed(node))
     return failure();
   result.value = *node;
@@ -465,6 +500,13 @@ ModelBuilder::Fit ModelBuilder::fit(int64_t columns) const {
         return Fit::None;
     }
   }
+  for (const auto &[index, map] : pendingResults) {
+    auto access = map.getAccess(columns);
+    if (!access)
+      return Fit::None;
+    if (!access->columnTerms.empty())
+      result = Fit::Segments;
+  }
   return result;
 }
 
@@ -511,6 +553,8 @@ LogicalResult ModelBuilder::finishNodes() {
   for (unsigned id = 0; id < model.nodes.size(); ++id)
     if (failed(finishNode(id)))
       return failure();
+  for (const auto &[index, map] : pendingResults)
+    model.results[index].access = *map.getAccess(model.columns);
   for (KernelResult &result : model.results)
     if (result.kind == ResultKind::Full && model.columns == 1)
       result.kind = ResultKind::PerRow;
@@ -572,6 +616,32 @@ FailureOr<KernelModel> KernelModel::build(func::FuncOp kernel,
   if (failed(ModelBuilder(model, columns).run()))
     return failure();
   return model;
+}
+
+Value mpt::getTransposedSource(CopyOp copy) {
+  auto rearrangement = getRearrangement(copy);
+  if (!rearrangement || shapeOf(rearrangement->source).empty())
+    return nullptr;
+  int64_t columns = shapeOf(rearrangement->source).back();
+  auto access = rearrangement->toCopy.getAccess(columns);
+  if (!access || columns == 1)
+    return nullptr;
+  int64_t stride = access->columnTerms.empty()
+                       ? access->columnStride
+                       : access->columnTerms.front().stride;
+  return stride == 1 ? Value() : rearrangement->source;
+}
+
+bool KernelModel::hasTransposed() const {
+  return llvm::any_of(results, [](const KernelResult &result) {
+    return result.kind == ResultKind::Transposed;
+  });
+}
+
+bool KernelModel::hasPerRow() const {
+  return llvm::any_of(results, [](const KernelResult &result) {
+    return isPerRow(result.kind);
+  });
 }
 
 bool KernelModel::hasChunks() const {

@@ -26,10 +26,6 @@ constexpr int64_t kMaxKeptBytes = 256 * 1024;
 /// microseconds.
 constexpr int64_t kTaskWork = 2048 * 1024;
 
-bool isPerRow(ResultKind kind) {
-  return kind == ResultKind::PerRow || kind == ResultKind::ChunkPerRow;
-}
-
 class PhasePlanner {
 public:
   explicit PhasePlanner(KernelModel &model)
@@ -209,9 +205,13 @@ void KernelModel::print(llvm::raw_ostream &os) const {
   func::FuncOp kernel = function;
   for (auto [i, result] : llvm::enumerate(results)) {
     static constexpr StringLiteral kinds[] = {"full", "per row", "chunk",
-                                              "chunk per row"};
+                                              "chunk per row", "transposed"};
     os << "result " << i << ": " << kinds[static_cast<int>(result.kind)] << " #"
        << result.value.node << ':' << result.value.result;
+    if (result.kind == ResultKind::Transposed) {
+      os << " at ";
+      printAccess(os, result.access);
+    }
     for (unsigned a = 0; a < kernel.getNumArguments(); ++a)
       if (canAlias(i, a))
         os << ", may be argument " << a;

@@ -30,6 +30,8 @@ constexpr int64_t kAlignment = 64;
 
 struct Planner {
   func::FuncOp step;
+  /// The step, or what computes derived arguments: what is being planned.
+  func::FuncOp function;
   StepPlan plan;
   /// Root values to buffers.
   DenseMap<Value, unsigned> bufferOf;
@@ -37,10 +39,15 @@ struct Planner {
   std::vector<int64_t> lastRead;
   llvm::StringMap<std::unique_ptr<KernelModel>> models;
 
-  explicit Planner(func::FuncOp step) : step(step) { plan.step = step; }
+  explicit Planner(func::FuncOp step) : step(step), function(step) {
+    plan.step = step;
+  }
 
   LogicalResult run();
   void addArguments();
+  LogicalResult addLaunches();
+  LogicalResult addInit(func::FuncOp init);
+  std::optional<unsigned> getUpdated(unsigned result);
   LogicalResult addLaunch(Operation *op);
   LogicalResult addConstant(ConstantOp op);
   LogicalResult addKernel(func::CallOp call);
@@ -265,7 +272,7 @@ void Planner::countReads() {
     for (const StepPlan::Access &access :
          ArrayRef(launch.accesses).drop_back(launch.numWritten))
       lastRead[access.buffer] = index;
-  auto *terminator = step.getBody().front().getTerminator();
+  auto *terminator = function.getBody().front().getTerminator();
   for (Value value : terminator->getOperands())
     if (auto view = getStorageView(value))
       if (auto it = bufferOf.find(view->root); it != bufferOf.end())
@@ -284,16 +291,30 @@ void Planner::replaceBuffer(unsigned from, unsigned to) {
   plan.buffers[from].bytes = 0; // gone
 }
 
+/// The argument that result `index` of the function leaves updated.
+std::optional<unsigned> Planner::getUpdated(unsigned index) {
+  if (auto alias = function.getResultAttrOfType<IntegerAttr>(index, kAliasAttr))
+    return alias.getInt();
+  auto name = function.getResultAttrOfType<StringAttr>(index, kNameAttr);
+  if (function == step || !name)
+    return std::nullopt;
+  for (auto [i, argument] : llvm::enumerate(plan.arguments))
+    if (argument.kind == Kind::Derived && argument.name == name.getValue())
+      return i;
+  return std::nullopt;
+}
+
 /// A kernel's result takes the buffer of an argument that dies there, a scatter
-/// that of its initial value, updated state that of its argument.
+/// that of its initial value, updated state that of its argument: in place, or
+/// once nothing reads the old state any more.
 LogicalResult Planner::shareInPlace() {
   // Which state argument a buffer must end up in.
   DenseMap<unsigned, unsigned> stateOf;
-  auto *terminator = step.getBody().front().getTerminator();
+  auto *terminator = function.getBody().front().getTerminator();
   for (auto [index, value] : llvm::enumerate(terminator->getOperands()))
-    if (auto alias = step.getResultAttrOfType<IntegerAttr>(index, kAliasAttr))
+    if (auto updated = getUpdated(index))
       if (auto view = getStorageView(value))
-        stateOf[bufferOf[view->root]] = plan.arguments[alias.getInt()].buffer;
+        stateOf[bufferOf[view->root]] = plan.arguments[*updated].buffer;
   for (size_t index = 0; index < plan.launches.size(); ++index) {
     StepPlan::Launch &launch = plan.launches[index];
     unsigned numRead = launch.accesses.size() - launch.numWritten;
@@ -320,6 +341,12 @@ LogicalResult Planner::shareInPlace() {
     for (unsigned r = 0; r < launch.numWritten; ++r) {
       unsigned result = launch.accesses[numRead + r].buffer;
       auto wanted = stateOf.find(result);
+      if (wanted != stateOf.end() &&
+          lastRead[wanted->second] < static_cast<int64_t>(index) &&
+          plan.buffers[wanted->second].bytes == plan.buffers[result].bytes) {
+        replaceBuffer(result, wanted->second);
+        continue;
+      }
       for (unsigned a = 0; a < numRead; ++a) {
         unsigned buffer = launch.accesses[a].buffer;
         bool state = wanted != stateOf.end();
@@ -343,18 +370,18 @@ LogicalResult Planner::shareInPlace() {
 /// Results in terms of buffers; state that could not be updated in place is
 /// copied at the end.
 LogicalResult Planner::addResults() {
-  auto *terminator = step.getBody().front().getTerminator();
+  auto *terminator = function.getBody().front().getTerminator();
   for (auto [index, value] : llvm::enumerate(terminator->getOperands())) {
     auto access = read(value);
     if (failed(access))
       return failure();
-    auto name = step.getResultAttrOfType<StringAttr>(index, kNameAttr);
+    auto name = function.getResultAttrOfType<StringAttr>(index, kNameAttr);
     StepPlan::Result result{name ? name.getValue().str() : std::string(),
                             cast<RankedTensorType>(value.getType()), *access,
                             std::nullopt};
-    if (auto alias = step.getResultAttrOfType<IntegerAttr>(index, kAliasAttr)) {
-      result.alias = alias.getInt();
-      unsigned target = plan.arguments[alias.getInt()].buffer;
+    if (auto updated = getUpdated(index)) {
+      result.alias = *updated;
+      unsigned target = plan.arguments[*updated].buffer;
       if (access->buffer != target) {
         StepPlan::Launch copy{StepPlan::LaunchKind::Copy, result.name};
         copy.accesses = {*access, {target, 0}};
@@ -368,22 +395,29 @@ LogicalResult Planner::addResults() {
   return success();
 }
 
+/// The list that derives arguments runs between steps: after the last launch.
 void Planner::setLiveRanges() {
-  for (auto [index, launch] : llvm::enumerate(plan.launches))
+  auto touch = [&](const StepPlan::Launch &launch, int64_t time) {
     for (const StepPlan::Access &access : launch.accesses) {
       StepPlan::Buffer &buffer = plan.buffers[access.buffer];
       if (buffer.begin < 0)
-        buffer.begin = index;
-      buffer.end = index;
+        buffer.begin = time;
+      buffer.end = time;
     }
+  };
+  int64_t time = 0;
+  for (const StepPlan::Launch &launch : plan.launches)
+    touch(launch, time++);
   for (const StepPlan::Result &result : plan.results)
-    plan.buffers[result.access.buffer].end = plan.launches.size();
+    plan.buffers[result.access.buffer].end = time;
+  for (const StepPlan::Launch &launch : plan.init)
+    touch(launch, ++time);
 }
 
 /// Largest first, each at the lowest offset that is free over its live range.
 void Planner::setOffsets() {
   SmallVector<unsigned> order;
-  std::vector<int64_t> change(plan.launches.size() + 2, 0);
+  std::vector<int64_t> change(plan.launches.size() + plan.init.size() + 2, 0);
   for (auto [index, buffer] : llvm::enumerate(plan.buffers)) {
     if (buffer.kind != StepPlan::BufferKind::Arena || buffer.begin < 0)
       continue;
@@ -422,13 +456,53 @@ void Planner::setOffsets() {
   }
 }
 
-LogicalResult Planner::run() {
-  addArguments();
-  for (Operation &op : step.getBody().front())
+LogicalResult Planner::addLaunches() {
+  for (Operation &op : function.getBody().front())
     if (failed(addLaunch(&op)))
       return failure();
   countReads();
-  if (failed(shareInPlace()) || failed(addResults()))
+  if (failed(shareInPlace()))
+    return failure();
+  return addResults();
+}
+
+/// Plans the launches that compute derived arguments from other state, into
+/// the same buffers.
+LogicalResult Planner::addInit(func::FuncOp init) {
+  llvm::StringMap<unsigned> indices;
+  for (auto [index, argument] : llvm::enumerate(plan.arguments))
+    indices[argument.name] = index;
+  for (BlockArgument arg : init.getArguments()) {
+    StringRef name = getArgumentName(init, arg.getArgNumber());
+    auto it = indices.find(name);
+    if (it == indices.end() || plan.arguments[it->second].type != arg.getType())
+      return init.emitError()
+             << "takes '" << name << "' of type " << arg.getType()
+             << ", which the step has no argument for";
+    bufferOf[arg] = plan.arguments[it->second].buffer;
+  }
+  std::vector<StepPlan::Launch> launches = std::move(plan.launches);
+  SmallVector<StepPlan::Result> results = std::move(plan.results);
+  plan.launches.clear();
+  plan.results.clear();
+  function = init;
+  if (failed(addLaunches()))
+    return failure();
+  for (const StepPlan::Result &result : plan.results)
+    if (!result.alias)
+      return init.emitError() << "returns '" << result.name
+                              << "', which is no derived argument of the step";
+  plan.init = std::move(plan.launches);
+  plan.launches = std::move(launches);
+  plan.results = std::move(results);
+  return success();
+}
+
+LogicalResult Planner::run() {
+  addArguments();
+  if (failed(addLaunches()))
+    return failure();
+  if (func::FuncOp init = getInit(step); init && failed(addInit(init)))
     return failure();
   setLiveRanges();
   setOffsets();
@@ -446,27 +520,42 @@ FailureOr<StepPlan> StepPlan::build(func::FuncOp step) {
   return std::move(planner.plan);
 }
 
+/// What a launch touches lies in its buffers; what it reads is in `written`, to
+/// which it adds what it writes.
+static LogicalResult verifyLaunch(const StepPlan &plan,
+                                  const StepPlan::Launch &launch,
+                                  std::vector<bool> &written) {
+  Location loc = func::FuncOp(plan.step).getLoc();
+  unsigned numRead = launch.accesses.size() - launch.numWritten;
+  for (auto [i, access] : llvm::enumerate(launch.accesses)) {
+    if (access.buffer >= plan.buffers.size() || access.offset < 0 ||
+        access.offset > plan.buffers[access.buffer].bytes)
+      return emitError(loc) << "step plan: launch '" << launch.name
+                            << "' leaves buffer " << access.buffer;
+    if (i < numRead && !written[access.buffer])
+      return emitError(loc)
+             << "step plan: launch '" << launch.name << "' reads buffer "
+             << access.buffer << " before anything is in it";
+  }
+  for (const StepPlan::Access &access :
+       ArrayRef(launch.accesses).take_back(launch.numWritten))
+    written[access.buffer] = true;
+  return success();
+}
+
 LogicalResult StepPlan::verify() const {
   Location loc = func::FuncOp(step).getLoc();
   std::vector<bool> written(buffers.size(), false);
   for (auto [index, buffer] : llvm::enumerate(buffers))
     written[index] = buffer.kind != BufferKind::Arena;
-  for (const Launch &launch : launches) {
-    unsigned numRead = launch.accesses.size() - launch.numWritten;
-    for (auto [i, access] : llvm::enumerate(launch.accesses)) {
-      if (access.buffer >= buffers.size() || access.offset < 0 ||
-          access.offset > buffers[access.buffer].bytes)
-        return emitError(loc) << "step plan: launch '" << launch.name
-                              << "' leaves buffer " << access.buffer;
-      if (i < numRead && !written[access.buffer])
-        return emitError(loc)
-               << "step plan: launch '" << launch.name << "' reads buffer "
-               << access.buffer << " before anything is in it";
-    }
-    for (const Access &access :
-         ArrayRef(launch.accesses).take_back(launch.numWritten))
-      written[access.buffer] = true;
-  }
+  for (const Launch &launch : launches)
+    if (failed(verifyLaunch(*this, launch, written)))
+      return failure();
+  for (auto [index, buffer] : llvm::enumerate(buffers))
+    written[index] = buffer.kind != BufferKind::Arena;
+  for (const Launch &launch : init)
+    if (failed(verifyLaunch(*this, launch, written)))
+      return failure();
   SmallVector<unsigned> arena;
   for (auto [index, buffer] : llvm::enumerate(buffers))
     if (buffer.kind == BufferKind::Arena && buffer.begin >= 0 && buffer.bytes)

@@ -82,6 +82,11 @@ func::FuncOp mpt::getStage(ModuleOp module, StringRef name, StringRef pass) {
   return func;
 }
 
+func::FuncOp mpt::getInit(func::FuncOp step) {
+  return step->getParentOfType<ModuleOp>().lookupSymbol<func::FuncOp>(
+      kInitFunction);
+}
+
 void mpt::setResults(func::FuncOp func, ValueRange values,
                      ArrayRef<DictionaryAttr> attrs) {
   func.getBody().front().getTerminator()->setOperands(values);

@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Parser/Parser.h"
+#include "mpt/Dialect/MPT/Analysis/KeptTensors.h"
 #include "mpt/Dialect/MPT/Analysis/Storage.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
@@ -27,6 +28,7 @@ namespace mpt {
 
 using namespace mlir;
 using namespace mpt;
+using precision::PolicyKind;
 using precision::Side;
 
 namespace {
@@ -52,20 +54,6 @@ const HeldHighRule kHeldHigh[] = {
 Value viewed(Value value) {
   while (auto view = value.getDefiningOp<ViewOpInterface>())
     value = view.getViewSource();
-  return value;
-}
-
-/// The value that `value` holds all elements of: what a cast goes behind. The
-/// amax is the same on both sides of such a view.
-Value castSource(Value value) {
-  auto elements = [](Value v) {
-    return cast<RankedTensorType>(v.getType()).getNumElements();
-  };
-  while (auto view = value.getDefiningOp<ViewOpInterface>()) {
-    if (elements(view.getViewSource()) != elements(value))
-      break;
-    value = view.getViewSource();
-  }
   return value;
 }
 
@@ -150,11 +138,13 @@ struct Driver {
   precision::Problem problem;
   SmallVector<ProductOpInterface> products;
   precision::Outcome outcome;
+  SmallVector<KeptTensor> keptTensors;
+  precision::KeptProblem keptProblem;
   int64_t numCasts = 0;
 
   explicit Driver(func::FuncOp func)
       : func(func), block(func.getBody().front()), firstOp(&block.front()) {
-    problem.context = func.getContext();
+    problem.context = keptProblem.context = func.getContext();
   }
 
   LogicalResult check();
@@ -163,6 +153,7 @@ struct Driver {
   LogicalResult addPins(ArrayRef<std::string> pins);
   LogicalResult collect();
   LogicalResult priceAt(StringRef path);
+  LogicalResult collectKept(StringRef profile);
   LogicalResult decide();
   void warnIfSlower();
   void insertCasts();
@@ -243,7 +234,7 @@ LogicalResult Driver::addPins(ArrayRef<std::string> pins) {
 
 /// The tensor that a cast of `operand` would go behind.
 precision::Tensor Driver::tensorOf(Value operand) {
-  Value value = castSource(operand);
+  Value value = getCastSource(operand);
   precision::Tensor tensor;
   tensor.elements = cast<RankedTensorType>(value.getType()).getNumElements();
   if (auto arg = dyn_cast<BlockArgument>(value)) {
@@ -340,6 +331,38 @@ LogicalResult Driver::priceAt(StringRef path) {
   return success();
 }
 
+/// What is kept in formats goes by the names of values.
+LogicalResult Driver::collectKept(StringRef profile) {
+  if (keptProblem.policy == precision::KeptPolicy::F32 && profile.empty())
+    return success();
+  if (!(keptProblem.limit >= 0 && std::isfinite(keptProblem.limit)))
+    return func.emitError("assign-precision expects kept-noise >= 0, found ")
+           << keptProblem.limit;
+  keptProblem.graphHash = graphHashOf(func).str();
+  if (!profile.empty()) {
+    auto read = precision::readKeptProfile(func.getContext(), profile);
+    if (!read)
+      return report(read.takeError());
+    keptProblem.profile = std::move(*read);
+  }
+  llvm::StringSet<> names;
+  keptTensors = findKeptTensors(func);
+  for (const KeptTensor &kept : keptTensors) {
+    auto name = getValueName(kept.value);
+    if (!names.insert(name).second)
+      return kept.value.getDefiningOp()->emitOpError()
+             << "named '" << name
+             << "': the backward pass keeps two tensors of that name";
+    auto type = cast<RankedTensorType>(kept.value.getType());
+    keptProblem.items.push_back({name.str(), type.getNumElements(),
+                                 kept.isProduct, kept.heldHigh.str()});
+  }
+  if (keptTensors.empty())
+    return func.emitError("assign-precision: kept: no tensor is computed for "
+                          "the result 'loss' and read by the backward pass");
+  return success();
+}
+
 LogicalResult Driver::decide() {
   if (llvm::Error error = problem.check())
     return report(std::move(error));
@@ -347,12 +370,21 @@ LogicalResult Driver::decide() {
   if (!solved)
     return report(solved.takeError());
   outcome = std::move(*solved);
+  if (!keptProblem.items.empty()) {
+    auto kept = precision::decideKept(keptProblem, problem.cost);
+    if (!kept)
+      return report(kept.takeError());
+    outcome.kept = {std::move(keptProblem), std::move(*kept)};
+  }
   return report(precision::verify(problem, outcome.decisions));
 }
 
-/// Errors decide, except under the policy `budget`: what they admit can take
-/// longer than BF16.
+/// Policies that choose 8 bits without a look at the time can choose what takes
+/// longer than BF16. Pins alone are somebody's wish.
 void Driver::warnIfSlower() {
+  if (problem.policy != PolicyKind::Threshold &&
+      problem.policy != PolicyKind::Uniform)
+    return;
   std::vector<precision::FormatPair> formats;
   for (const precision::Decision &decision : outcome.decisions)
     formats.push_back(decision.chosen);
@@ -379,6 +411,11 @@ void Driver::insertCasts() {
     read(product.getLhsOperand(), decision.chosen.lhs);
     read(product.getRhsOperand(), decision.chosen.rhs);
   }
+  if (outcome.kept)
+    for (const auto &[tensor, decision] :
+         llvm::zip(keptTensors, outcome.kept->second.decisions))
+      for (OpOperand *operand : tensor.reads)
+        read(*operand, decision.format);
   eraseBypassed();
 }
 
@@ -429,7 +466,7 @@ void Driver::eraseBypassed() {
 /// `value` held in `format`: a cast of what it is a view of, under the same
 /// views. Rows and columns are of the very tensor that a product reads.
 Value Driver::held(Value value, FormatAttr format) {
-  if (castSource(value) == value || isPerVector(format))
+  if (getCastSource(value) == value || isPerVector(format))
     return castOf(value, format);
   Value &holder = holders[{value, format}];
   if (holder)
@@ -498,10 +535,13 @@ struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
     Driver driver(func);
     driver.problem.policy = policy;
     driver.problem.limits = {lossMse, noiseRatio, persistent};
+    driver.keptProblem.policy = kept;
+    driver.keptProblem.limit = keptNoise;
     driver.problem.whereItPays = whereItPays;
     if (failed(driver.check()) ||
         failed(driver.setTarget(target, tuning, alignment)) ||
         failed(driver.addPins(pins)) || failed(driver.collect()) ||
+        failed(driver.collectKept(keptProfile)) ||
         (!price.empty() && failed(driver.priceAt(price))) ||
         failed(driver.decide()))
       return signalPassFailure();

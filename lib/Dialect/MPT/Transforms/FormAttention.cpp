@@ -298,7 +298,7 @@ std::string Match::gradientOfSoftmax(Value gradient) {
   }
   auto held = roundingOf(result.getY());
   if (!held)
-    return "the gradient of its scores is not held in bf16";
+    return "the gradient of its scores is not held in bf16, rounded to nearest";
   members.insert(held);
   gradQuery = productOf(held.getY(), held.getY(), key, false, false);
   gradKey = productOf(held.getY(), held.getY(), query, true, false);
@@ -361,7 +361,9 @@ private:
   bool onlyRounded(Operation *product);
   RankedTensorType tokens(bool bf16);
   RankedTensorType rows();
-  Value quantize(QuantizeOp codes, Value now);
+  Value flat(Value now);
+  void replaceCodes(QuantizeOp codes, Value now);
+  void replaceMaximum(ReduceOp reduce, Value now);
   void replace(Operation *product, Value now);
   void gradient(AttentionOp attention, StringRef name);
 };
@@ -396,36 +398,57 @@ RankedTensorType Rewriter::rows() {
                                builder.getF32Type());
 }
 
-/// Codes of `now`, made over rows of whole tokens as the linear layers' kernels
-/// are.
-Value Rewriter::quantize(QuantizeOp codes, Value now) {
+/// Rows of whole tokens, as the linear layers' kernels have them.
+Value Rewriter::flat(Value now) {
   ArrayRef<int64_t> shape = shapeOf(now);
-  auto typeOf = [](ArrayRef<int64_t> shape, Value like) {
-    return RankedTensorType::get(shape, elementOf(like));
-  };
-  SmallVector<int64_t> flat{shape[0], shape[1], shape[2] * shape[3]};
-  Location loc = codes.getLoc();
-  Value whole = ReshapeOp::create(builder, loc, typeOf(flat, now), now);
-  auto made = QuantizeOp::create(builder, loc, typeOf(flat, codes.getY()),
-                                 whole, codes.getScale());
-  made->setDiscardableAttrs(codes->getDiscardableAttrDictionary());
-  return ReshapeOp::create(builder, loc, typeOf(shape, codes.getY()),
-                           made.getY());
+  int64_t rows[] = {shape[0], shape[1], shape[2] * shape[3]};
+  return ReshapeOp::create(builder, now.getLoc(),
+                           RankedTensorType::get(rows, elementOf(now)), now);
 }
 
-/// Gives the users of a product's result what `now` holds of it. Codes are made
-/// of `now` itself, so that they lie as it does; but random bits, and scales
-/// per row, belong to the product's shape.
+/// Codes of `now`.
+void Rewriter::replaceCodes(QuantizeOp codes, Value now) {
+  builder.setInsertionPoint(codes);
+  Value made = now;
+  if (!elementOf(now).isBF16()) {
+    Value rows = flat(now);
+    Type element = elementOf(codes.getY());
+    auto copy = QuantizeOp::create(
+        builder, codes.getLoc(), RankedTensorType::get(shapeOf(rows), element),
+        rows, codes.getScale());
+    copy->setDiscardableAttrs(codes->getDiscardableAttrDictionary());
+    made = ReshapeOp::create(builder, codes.getLoc(),
+                             RankedTensorType::get(shapeOf(now), element),
+                             copy.getY());
+  }
+  codes.replaceAllUsesWith(swapped(made));
+  codes.erase();
+}
+
+/// A maximum over all of `now`.
+void Rewriter::replaceMaximum(ReduceOp reduce, Value now) {
+  builder.setInsertionPoint(reduce);
+  auto copy = ReduceOp::create(builder, reduce.getLoc(), reduce.getKind(),
+                               flat(now), ArrayRef<int64_t>{0, 1, 2});
+  copy->setDiscardableAttrs(reduce->getDiscardableAttrDictionary());
+  reduce.replaceAllUsesWith(Value(ReshapeOp::create(
+      builder, reduce.getLoc(), reduce.getY().getType(), copy.getY())));
+  reduce.erase();
+}
+
+/// Gives the users of a product's result what `now` holds of it. Codes and
+/// maxima are made of `now` as it lies; but random bits, and scales per row,
+/// belong to the product's shape, and so does the order of sums.
 void Rewriter::replace(Operation *product, Value now) {
   Value old = product->getResult(0);
   for (Operation *user : llvm::make_early_inc_range(old.getUsers())) {
-    auto codes = dyn_cast<QuantizeOp>(user);
-    if (!codes || (codes.getScale() && !shapeOf(codes.getScale()).empty()))
-      continue;
-    builder.setInsertionPoint(codes);
-    Value made = elementOf(now).isBF16() ? now : quantize(codes, now);
-    codes.replaceAllUsesWith(swapped(made));
-    codes.erase();
+    if (auto codes = dyn_cast<QuantizeOp>(user)) {
+      if (!codes.getScale() || shapeOf(codes.getScale()).empty())
+        replaceCodes(codes, now);
+    } else if (auto reduce = dyn_cast<ReduceOp>(user)) {
+      if (reduce.getKind() != Reduction::Sum && reduce.getAxes().size() == 4)
+        replaceMaximum(reduce, now);
+    }
   }
   if (old.use_empty())
     return;

@@ -35,13 +35,15 @@ struct Outliner {
   const FusionPlan &plan;
   ModuleOp module;
   /// Kernel text (with a fixed name) to function: equal kernels are shared.
-  llvm::StringMap<func::FuncOp> kernels;
+  llvm::StringMap<func::FuncOp> &kernels;
   /// Values of outlined ops in terms of call results.
   IRMapping mapping;
   unsigned numCalls = 0;
 
-  Outliner(func::FuncOp step, const FusionPlan &plan)
-      : step(step), plan(plan), module(step->getParentOfType<ModuleOp>()) {}
+  Outliner(func::FuncOp step, const FusionPlan &plan,
+           llvm::StringMap<func::FuncOp> &kernels)
+      : step(step), plan(plan), module(step->getParentOfType<ModuleOp>()),
+        kernels(kernels) {}
 
   LogicalResult run();
   LogicalResult outline(ArrayRef<Operation *> ops, OpBuilder &builder);
@@ -230,18 +232,26 @@ LogicalResult Outliner::run() {
 struct Fuse : mpt::impl::FuseBase<Fuse> {
   void runOnOperation() override {
     func::FuncOp step = getStage(getOperation(), "step", "mpt-fuse");
-    if (!step)
+    llvm::StringMap<func::FuncOp> kernels;
+    if (!step || failed(fuse(step, kernels)))
       return signalPassFailure();
-    if (failed(rematerialiseCheapOps(step)) || failed(copyAwkwardViews(step)))
+    if (func::FuncOp init = getInit(step); init && failed(fuse(init, kernels)))
       return signalPassFailure();
-    FailureOr<FusionPlan> plan = FusionPlan::build(step);
+    numKernels = kernels.size();
+  }
+
+  LogicalResult fuse(func::FuncOp func,
+                     llvm::StringMap<func::FuncOp> &kernels) {
+    if (failed(rematerialiseCheapOps(func)) || failed(copyAwkwardViews(func)))
+      return failure();
+    FailureOr<FusionPlan> plan = FusionPlan::build(func);
     if (failed(plan) || failed(plan->verify()))
-      return signalPassFailure();
-    Outliner outliner(step, *plan);
+      return failure();
+    Outliner outliner(func, *plan, kernels);
     if (failed(outliner.run()))
-      return signalPassFailure();
-    numCalls = outliner.numCalls;
-    numKernels = outliner.kernels.size();
+      return failure();
+    numCalls += outliner.numCalls;
+    return success();
   }
 };
 

@@ -53,17 +53,21 @@ void printLaunches(func::FuncOp step, const StepPlan &plan) {
                                                                : "constant")
              << access.buffer << "+" << access.offset;
   };
-  for (const StepPlan::Launch &launch : plan.launches) {
+  auto print = [&](const StepPlan::Launch &launch, StringRef prefix) {
     InFlightDiagnostic remark =
         (launch.op ? launch.op : step.getOperation())->emitRemark();
-    remark << describe(launch.kind) << " '" << launch.name << "' (";
+    remark << prefix << describe(launch.kind) << " '" << launch.name << "' (";
     size_t numRead = launch.accesses.size() - launch.numWritten;
     for (auto [i, access] : llvm::enumerate(launch.accesses)) {
       remark << (i == 0 ? "" : i == numRead ? ") -> (" : ", ");
       place(remark, access);
     }
     remark << ")";
-  }
+  };
+  for (const StepPlan::Launch &launch : plan.launches)
+    print(launch, "");
+  for (const StepPlan::Launch &launch : plan.init)
+    print(launch, "init: ");
 }
 
 struct PlanMemory : mpt::impl::PlanMemoryBase<PlanMemory> {

@@ -1,5 +1,9 @@
-// Budgets that nothing keeps, and targets and tables that do not fit: nothing is written.
-// RUN: rm -rf %t && mkdir %t
+// Budgets that nothing keeps, and targets and tables that do not fit: nothing is written, and the graph stays as it is.
+// RUN: rm -rf %t && mkdir %t && cp %s %t/in.mlir
+// RUN: not mpt-opt %t/in.mlir --assign-precision='policy=budget loss-mse=1e-8 pin=layer=f8E4M3FN record=%t/b.json problem=%t/p.json' -o %t/out.mlir 2>&1 | FileCheck %s --check-prefix=LEAST
+// RUN: diff %s %t/in.mlir && rm %t/in.mlir
+// RUN: sed 's/"launch"/"lunch"/' %S/../../../../lib/Precision/targets/h200.json > %t/hole.json
+// RUN: not mpt-opt %s --assign-precision='policy=bf16 target=%t/hole.json' -o %t/out.mlir 2>&1 | FileCheck %s --check-prefix=HOLE
 // RUN: not mpt-opt %s --assign-precision='policy=budget' 2>&1 | FileCheck %s --check-prefix=NOLOSS
 // RUN: not mpt-opt %s --assign-precision='policy=budget loss-mse=1e-8 pin=layer=f8E4M3FN record=%t/a.json' 2>&1 | FileCheck %s --check-prefix=LEAST
 // RUN: not mpt-opt %s --assign-precision='policy=budget loss-mse=nan' 2>&1 | FileCheck %s --check-prefix=NOLOSS
@@ -20,8 +24,10 @@
 // PIN: error: assign-precision: pin 'layer=f8E4M3FN': a100 does not run f8E4M3FN x f8E4M3FN
 // TUNING: error: assign-precision: {{.*}}tuning.json: measured on 'h100', expected 'h200'
 // PROBLEM: error: assign-precision: only policy budget has a problem to write to
-// LEFT: tuning.json
-// LEFT-NOT: json
+// HOLE: error: assign-precision: {{.*}}hole.json: figures: 'launch' is missing
+// LEFT: hole.json
+// LEFT-NEXT: tuning.json
+// LEFT-NOT: {{json|mlir}}
 
 #e4m3 = #mpt.format<f8E4M3FN>
 func.func @step(%x: tensor<64x64xf32>, %w: tensor<64x64xf32>) -> tensor<64x64xf32> {

@@ -139,3 +139,29 @@ func.func @step(%q: tensor<1x16x2x32xbf16>, %dy: tensor<1x16x2x32xbf16>, %low: t
       : (tensor<1x2x16x32xf8E5M2>, tensor<1x2x16x32xbf16>) -> tensor<1x2x16x16xf32>
   return %o, %dv, %dp : tensor<1x2x16x32xf32>, tensor<1x2x16x32xf32>, tensor<1x2x16x16xf32>
 }
+
+// -----
+
+// Gradients that are rounded at random.
+func.func @step(%q4: tensor<1x32x2x64xbf16>, %k4: tensor<1x32x2x64xbf16>, %v4: tensor<1x32x2x64xbf16>, %dy4: tensor<1x32x2x64xbf16>, %seed: tensor<i64>)
+    -> (tensor<1x2x32x64xf32>, tensor<1x2x32x64xf32>, tensor<1x2x32x64xf32>, tensor<1x2x32x64xf32>) {
+  %q = mpt.transpose %q4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %k = mpt.transpose %k4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %v = mpt.transpose %v4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %dy = mpt.transpose %dy4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %s = mpt.scaled_matmul %q, %k {mpt.name = "scores", role = #mpt.role<fprop>, transpose_rhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x32xf32>
+  %p = mpt.softmax %s : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xf32>
+  %w = mpt.quantize %p : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xbf16>
+  // expected-remark@+1 {{attention 'context' stays decomposed: the gradient of its scores is not held in bf16, rounded to nearest}}
+  %o = mpt.scaled_matmul %w, %v {mpt.name = "context", role = #mpt.role<fprop>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %dp = mpt.scaled_matmul %dy, %v {mpt.name = "context/dgrad.lhs", role = #mpt.role<dgrad>, transpose_rhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x32xf32>
+  %dv = mpt.scaled_matmul %w, %dy {mpt.name = "context/dgrad.rhs", role = #mpt.role<dgrad>, transpose_lhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %g1 = mpt.mul %dp, %p : (tensor<1x2x32x32xf32>, tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xf32>
+  %g2 = mpt.reduce %g1 {axes = array<i64: 3>, kind = #mpt.reduction<sum>} : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x1xf32>
+  %g3 = mpt.sub %dp, %g2 : (tensor<1x2x32x32xf32>, tensor<1x2x32x1xf32>) -> tensor<1x2x32x32xf32>
+  %g4 = mpt.mul %p, %g3 : (tensor<1x2x32x32xf32>, tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xf32>
+  %ds = mpt.quantize_stochastic %g4, %seed, %seed, %seed : (tensor<1x2x32x32xf32>, tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<1x2x32x32xbf16>
+  %dq = mpt.scaled_matmul %ds, %k {mpt.name = "scores/dgrad.lhs", role = #mpt.role<dgrad>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %dk = mpt.scaled_matmul %ds, %q {mpt.name = "scores/dgrad.rhs", role = #mpt.role<dgrad>, transpose_lhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  return %o, %dq, %dk, %dv : tensor<1x2x32x64xf32>, tensor<1x2x32x64xf32>, tensor<1x2x32x64xf32>, tensor<1x2x32x64xf32>
+}

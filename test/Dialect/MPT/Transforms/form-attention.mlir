@@ -75,13 +75,15 @@ func.func @step(%q: tensor<2x16x64xbf16>, %k: tensor<2x16x64xbf16>, %v: tensor<2
 
 // -----
 
-// Without gradient, mask, factor and dropout; the context in f32 stays f32. Query,
-// key and value are thirds of one tensor.
+// Without gradient, mask, factor and dropout; the context in f32 stays f32, and its
+// amax is taken as it lies. Query, key and value are thirds of one tensor.
 // CHECK-LABEL: func.func @step
 // CHECK: %[[O:.*]], %{{.*}}, %{{.*}} = mpt.attention %{{.*}}, %{{.*}}, %{{.*}} {mpt.name = "context"
 // CHECK-SAME: scale = 1.000000e+00 : f32} : (tensor<2x32x2x64xbf16>, tensor<2x32x2x64xbf16>, tensor<2x32x2x64xbf16>) -> (tensor<2x32x2x64xf32>,
 // CHECK-NOT: mpt.attention_grad
-func.func @step(%qkv: tensor<2x32x6x64xbf16>) -> tensor<2x2x32x64xf32> {
+// CHECK: %[[FLAT:.*]] = mpt.reshape %[[O]] : (tensor<2x32x2x64xf32>) -> tensor<2x32x128xf32>
+// CHECK: mpt.reduce %[[FLAT]] {axes = array<i64: 0, 1, 2>, kind = #mpt.reduction<absmax>} : (tensor<2x32x128xf32>) -> tensor<1x1x1xf32>
+func.func @step(%qkv: tensor<2x32x6x64xbf16>) -> (tensor<2x2x32x64xf32>, tensor<1x1x1x1xf32>) {
   %q4 = mpt.slice %qkv {offsets = array<i64: 0, 0, 0, 0>} : (tensor<2x32x6x64xbf16>) -> tensor<2x32x2x64xbf16>
   %k4 = mpt.slice %qkv {offsets = array<i64: 0, 0, 2, 0>} : (tensor<2x32x6x64xbf16>) -> tensor<2x32x2x64xbf16>
   %v4 = mpt.slice %qkv {offsets = array<i64: 0, 0, 4, 0>} : (tensor<2x32x6x64xbf16>) -> tensor<2x32x2x64xbf16>
@@ -95,7 +97,43 @@ func.func @step(%qkv: tensor<2x32x6x64xbf16>) -> tensor<2x2x32x64xf32> {
   %o = mpt.scaled_matmul %w, %v {mpt.name = "context", operandSegmentSizes = array<i32: 1, 1, 0, 0>}
       : (tensor<2x2x32x32xbf16>, tensor<2x2x32x64xbf16>) -> tensor<2x2x32x64xf32>
   %o1 = mpt.neg %o : (tensor<2x2x32x64xf32>) -> tensor<2x2x32x64xf32>
-  return %o1 : tensor<2x2x32x64xf32>
+  %o2 = mpt.reduce %o {axes = array<i64: 0, 1, 2, 3>, kind = #mpt.reduction<absmax>} : (tensor<2x2x32x64xf32>) -> tensor<1x1x1x1xf32>
+  return %o1, %o2 : tensor<2x2x32x64xf32>, tensor<1x1x1x1xf32>
+}
+
+// -----
+
+// Without dropout; gradients that are only rounded are computed in BF16, and so
+// is the context, though the gradient reads it, too.
+// CHECK-LABEL: func.func @step
+// CHECK: %[[O:.*]], %[[MAX:.*]], %[[SUM:.*]] = mpt.attention %arg0, %arg1, %arg2 {mpt.name = "context"
+// CHECK: %[[DQ:.*]], %[[DK:.*]], %[[DV:.*]], %{{.*}} = mpt.attention_grad %arg0, %arg1, %arg2, %[[O]], %arg3, %[[MAX]], %[[SUM]] {mpt.name = "context/grad"
+// CHECK-SAME: -> (tensor<1x32x2x64xbf16>, tensor<1x32x2x64xbf16>, tensor<1x32x2x64xbf16>, tensor<1x2x32xf32>)
+// CHECK-NOT: mpt.quantize
+func.func @step(%q4: tensor<1x32x2x64xbf16>, %k4: tensor<1x32x2x64xbf16>, %v4: tensor<1x32x2x64xbf16>, %dy4: tensor<1x32x2x64xbf16>)
+    -> (tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>) {
+  %q = mpt.transpose %q4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %k = mpt.transpose %k4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %v = mpt.transpose %v4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %dy = mpt.transpose %dy4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<1x32x2x64xbf16>) -> tensor<1x2x32x64xbf16>
+  %s = mpt.scaled_matmul %q, %k {mpt.name = "scores", role = #mpt.role<fprop>, transpose_rhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x32xf32>
+  %p = mpt.softmax %s : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xf32>
+  %w = mpt.quantize %p : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xbf16>
+  %o = mpt.scaled_matmul %w, %v {mpt.name = "context", role = #mpt.role<fprop>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %dp = mpt.scaled_matmul %dy, %v {mpt.name = "context/dgrad.lhs", role = #mpt.role<dgrad>, transpose_rhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x32xf32>
+  %dv = mpt.scaled_matmul %w, %dy {mpt.name = "context/dgrad.rhs", role = #mpt.role<dgrad>, transpose_lhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %g1 = mpt.mul %dp, %p : (tensor<1x2x32x32xf32>, tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xf32>
+  %g2 = mpt.reduce %g1 {axes = array<i64: 3>, kind = #mpt.reduction<sum>} : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x1xf32>
+  %g3 = mpt.sub %dp, %g2 : (tensor<1x2x32x32xf32>, tensor<1x2x32x1xf32>) -> tensor<1x2x32x32xf32>
+  %g4 = mpt.mul %p, %g3 : (tensor<1x2x32x32xf32>, tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xf32>
+  %ds = mpt.quantize %g4 : (tensor<1x2x32x32xf32>) -> tensor<1x2x32x32xbf16>
+  %dq = mpt.scaled_matmul %ds, %k {mpt.name = "scores/dgrad.lhs", role = #mpt.role<dgrad>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %dk = mpt.scaled_matmul %ds, %q {mpt.name = "scores/dgrad.rhs", role = #mpt.role<dgrad>, transpose_lhs, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x2x32x32xbf16>, tensor<1x2x32x64xbf16>) -> tensor<1x2x32x64xf32>
+  %o1 = mpt.quantize %o : (tensor<1x2x32x64xf32>) -> tensor<1x2x32x64xbf16>
+  %dq1 = mpt.quantize %dq : (tensor<1x2x32x64xf32>) -> tensor<1x2x32x64xbf16>
+  %dk1 = mpt.quantize %dk : (tensor<1x2x32x64xf32>) -> tensor<1x2x32x64xbf16>
+  %dv1 = mpt.quantize %dv : (tensor<1x2x32x64xf32>) -> tensor<1x2x32x64xbf16>
+  return %o1, %dq1, %dk1, %dv1 : tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>, tensor<1x2x32x64xbf16>
 }
 
 // -----

@@ -75,6 +75,9 @@ public:
   /// column of n; nullopt if the map depends on the column.
   std::optional<IndexMap> alongRow(int64_t columns) const;
 
+  /// The map back, if this one only rearranges the digits of n < `size`.
+  std::optional<IndexMap> inverse(int64_t size) const;
+
   /// In terms of row and column; nullopt if a term belongs to both.
   std::optional<AccessMap> getAccess(int64_t columns) const;
 

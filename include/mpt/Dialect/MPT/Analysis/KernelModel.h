@@ -58,16 +58,28 @@ struct KernelNode {
 };
 
 enum class ResultKind {
-  Full,       ///< element r * C + c
-  PerRow,     ///< element r
-  Chunk,      ///< sum over the 64 rows of chunk k: element k * C + c
-  ChunkPerRow ///< sum over the 64 rows of chunk k: element k
+  Full,        ///< element r * C + c
+  PerRow,      ///< element r
+  Chunk,       ///< sum over the 64 rows of chunk k: element k * C + c
+  ChunkPerRow, ///< sum over the 64 rows of chunk k: element k
+  Transposed   ///< element `access`: columns do not follow each other
 };
 
 struct KernelResult {
   ResultKind kind;
   NodeUse value;
+  AccessMap access;
 };
+
+/// One element a row, or one a chunk of rows, whatever the columns.
+inline bool isPerRow(ResultKind kind) {
+  return kind == ResultKind::PerRow || kind == ResultKind::ChunkPerRow;
+}
+
+/// What `copy` lays out anew so that the last axis is no longer the last, for
+/// a product that contracts over another. The kernel that makes the value can
+/// write both layouts. Null if the copy is of another kind.
+mlir::Value getTransposedSource(CopyOp copy);
 
 /// One loop over the columns of a row. All stores and chunk sums happen in the
 /// last phase, after every load of the same position: a result may lie in the
@@ -102,6 +114,9 @@ public:
   int64_t tasks = 1, rowsPerTask = 1, columnsPerTask = 1;
   /// Whether there is a Chunk or ChunkPerRow result.
   bool hasChunks() const;
+  bool hasTransposed() const;
+  /// Whether there is a PerRow or ChunkPerRow result.
+  bool hasPerRow() const;
   /// Whether `result` may be written to the buffer of `argument`: same element
   /// type and size, and read only where it is written.
   bool canAlias(unsigned result, unsigned argument) const;

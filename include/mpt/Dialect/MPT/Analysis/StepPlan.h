@@ -81,12 +81,15 @@ struct StepPlan {
   llvm::SmallVector<Result> results;
   std::vector<Buffer> buffers;
   std::vector<Launch> launches;
+  /// What computes the derived arguments from the rest of the state, to be run
+  /// before the first step and after state came from outside (`@init`).
+  std::vector<Launch> init;
   int64_t arenaBytes = 0;
   /// The most bytes that are live at once: no arena can be smaller.
   int64_t liveBytes = 0;
 
   /// Plans `step`, which holds kernel calls, products, attention, scatters,
-  /// views and constants only.
+  /// views and constants only, and beside it `@init`, if the module has it.
   static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step);
   /// Every access inside its buffer, everything read was written before, and no
   /// two buffers share bytes while both are live.

@@ -19,6 +19,9 @@ namespace mpt {
 /// flag that masks all updates.
 inline constexpr llvm::StringLiteral kSkippedName = "skipped";
 
+/// The name of what `getInit` finds.
+inline constexpr llvm::StringLiteral kInitFunction = "init";
+
 /// The kind of argument `index`, if it has one.
 std::optional<Kind> getArgumentKind(mlir::func::FuncOp func, unsigned index);
 /// The `mpt.name` of argument `index`, or "".
@@ -44,6 +47,10 @@ std::optional<unsigned> getParameter(mlir::Value value);
 /// what `pass` expects.
 mlir::func::FuncOp getStage(mlir::ModuleOp module, llvm::StringRef name,
                             llvm::StringRef pass);
+/// The function that computes the derived arguments of `step` from its
+/// parameters and scale state (`--mpt-carry-casts` makes it), or null. It takes
+/// arguments of the step by name; each result has a derived argument's name.
+mlir::func::FuncOp getInit(mlir::func::FuncOp step);
 /// Fills the function's result list anew from `values`; `attrs[i]` are the
 /// attributes of result i.
 void setResults(mlir::func::FuncOp func, mlir::ValueRange values,

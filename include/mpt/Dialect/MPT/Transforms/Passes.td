@@ -65,6 +65,30 @@ def AttachMetrics : Pass<"mpt-attach-metrics", "::mlir::ModuleOp"> {
   ];
 }
 
+def ProbeKept : Pass<"mpt-probe-kept", "::mlir::ModuleOp"> {
+  let summary = "choose at run time what the backward pass sees of kept tensors";
+  let dependentDialects = ["::mpt::MPTDialect"];
+  let description = [{
+    Expects `@step` without casts. Each tensor that the forward pass computes and
+    the backward pass reads again, by other ops than products, gets an argument
+    `<name>/kept` (i64, `hyper`): at 0 the backward pass reads it as it is, at 1 held in
+    BF16, at 2 in E4M3 with a current scale. The forward pass is the same at any
+    of them. `mpt.kept` compares the gradients.
+
+        %d = mpt.gelu_grad %x, %dy
+
+    becomes
+
+        %c = mpt.cast %x : (tensor<8x8xf32>) -> tensor<8x8xf32, #mpt.format<bf16>>
+        %on = mpt.compare %which, %one
+        %seen = mpt.select %on, %c, %x
+        %d = mpt.gelu_grad %seen, %dy
+  }];
+  let statistics = [
+    Statistic<"numTensors", "tensors", "kept tensors that got a switch">
+  ];
+}
+
 def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
   let summary = "give every product's operands a number format";
   let dependentDialects = ["::mpt::MPTDialect"];
@@ -120,6 +144,20 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
     Option<"alignment", "alignment", "int64_t", "-1",
            "FP8 products need m, n and k to be multiples of this (-1: what the "
            "target says)">,
+    Option<"kept", "kept", "::mpt::precision::KeptPolicy",
+           "::mpt::precision::KeptPolicy::F32",
+           "formats of what the backward pass reads again", [{
+      ::llvm::cl::values(
+        clEnumValN(::mpt::precision::KeptPolicy::F32, "f32", "f32"),
+        clEnumValN(::mpt::precision::KeptPolicy::BF16, "bf16",
+                   "BF16, but for what the loss reads"),
+        clEnumValN(::mpt::precision::KeptPolicy::Auto, "auto",
+                   "least bytes under kept-noise"))
+    }]>,
+    Option<"keptProfile", "kept-profile", "std::string", "\"\"",
+           "measured errors of kept tensors (kept.json)">,
+    Option<"keptNoise", "kept-noise", "double", "1e-3",
+           "kept=auto: largest sum of noise ratios">,
     Option<"record", "record", "std::string", "\"\"",
            "decision record to write (decisions.json)">
   ];
@@ -163,6 +201,43 @@ def MaterializeFormats : Pass<"mpt-materialize-formats", "::mlir::ModuleOp"> {
     Statistic<"numCodes", "codes", "tensors that are quantized">,
     Statistic<"numScales", "scales", "scales that are computed">,
     Statistic<"numDelayed", "delayed", "scales that are kept between steps">
+  ];
+}
+
+def CarryCasts : Pass<"mpt-carry-casts", "::mlir::ModuleOp"> {
+  let summary = "low copies of parameters are made where the step before ends";
+  let dependentDialects = ["::mpt::MPTDialect"];
+  let description = [{
+    A parameter's codes are known once it is updated: the kernel that updates it
+    can write them, and the next step need not read it to cast it. Expects
+    `@step` after `--mpt-materialize-formats` (and, for transposed copies,
+    `--mpt-k-major`). What the step computes from parameters, scale state and
+    constants alone to cast a parameter becomes arguments of the kind `derived`:
+    codes, transposed copies, inverse scales, and the amaxes that histories and
+    the flag want. The step returns them for the next one, from the updated
+    state; `@init` computes them from the state as it is, before the first step
+    and after a checkpoint or a parameter was loaded. No bit of any step changes.
+
+    Stochastic casts stay, with a remark: they draw the random bits of their
+    step. Casts of what is computed from a parameter stay too.
+
+        func.func @step(%w: tensor<8x8xf32>, ...) {
+          %c = mpt.quantize %w : (tensor<8x8xf32>) -> tensor<8x8xbf16>
+          %y = mpt.scaled_matmul %x, %c : ...
+          %u:3 = mpt.adamw %w, ...
+          return %u#0
+
+    becomes
+
+        func.func @step(%w: tensor<8x8xf32>, ..., %c: tensor<8x8xbf16>) {
+          %y = mpt.scaled_matmul %x, %c : ...
+          %u:3 = mpt.adamw %w, ...
+          %next = mpt.quantize %u#0 : (tensor<8x8xf32>) -> tensor<8x8xbf16>
+          return %u#0, %next
+  }];
+  let statistics = [
+    Statistic<"numCasts", "casts", "casts of parameters that leave the step">,
+    Statistic<"numCarried", "carried", "derived arguments that they become">
   ];
 }
 
@@ -326,6 +401,43 @@ def PlanMemory : Pass<"mpt-plan-memory", "::mlir::ModuleOp"> {
   let options = [Option<"print", "print", "bool", "false",
                         "say of each launch what it reads and writes, and where">];
   let statistics = [Statistic<"numLaunches", "launches", "launches in the step">];
+}
+
+def HoistTransposes : Pass<"mpt-hoist-transposes", "::mlir::ModuleOp"> {
+  let summary = "transposes of a product's result move in front of its casts";
+  let description = [{
+    A product writes through a transpose of its result if nothing else reads it
+    (merged heads). Casts stand right behind the product, so codes would be
+    transposed instead, and what is read in both orders would be one kernel each.
+    Expects `@step` after `--mpt-materialize-formats`, before `--mpt-decompose`.
+    Where every reader of a product's result is the same transpose, a cast whose
+    codes all go through it, or a maximum over all axes, they read the transposed
+    result instead; then the same for a reshape behind it. Stochastic casts stay:
+    their bits go by the element's index.
+
+        %c = mpt.quantize %x, %scale
+        %t = mpt.transpose %c {permutation = array<i64: 0, 2, 1, 3>}
+
+    becomes
+
+        %0 = mpt.transpose %x {permutation = array<i64: 0, 2, 1, 3>}
+        %t = mpt.quantize %0, %scale
+  }];
+  let statistics = [
+    Statistic<"numHoisted", "hoisted", "casts that follow a transpose now">
+  ];
+}
+
+def FusionReport : Pass<"mpt-fusion-report", "::mlir::ModuleOp"> {
+  let summary = "launches and bytes of the step, by layer";
+  let description = [{
+    Expects `@step` as `--mpt-fuse` leaves it, and changes nothing. Writes to
+    stderr what each layer launches and moves (products, kernels, one-row
+    kernels, passes that only cast, transpose or find an amax, the optimizer),
+    then the stand-alone passes by name. The same figures are in CUDA manifests.
+  }];
+  let options = [Option<"list", "list", "bool", "false",
+                        "say of each launch what it computes and moves">];
 }
 
 #endif // MPT_DIALECT_MPT_TRANSFORMS_PASSES
