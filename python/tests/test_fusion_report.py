@@ -38,7 +38,7 @@ def layer_of(report: str, name: str) -> dict[str, tuple[int, int]]:
 
 def test_launches_of_a_layer(report):
     layer = layer_of(report, "layer.1")
-    assert layer["products"][0] == 24
+    assert layer["products"][0] <= 24
     # 15 fused ones, and the sums over chunks of 10 gradients with their share of the norm.
     assert layer["kernels"][0] <= 25
     # Six weights (the optimizer's to write), the context and the BF16 gradient of it.
