@@ -57,7 +57,15 @@ void readTable(JsonNode root, const Target &target, TuningTable &table) {
     Storage lhs = entry.field("lhs").name(symbolizeStorage);
     Storage rhs = entry.field("rhs").name(symbolizeStorage);
     double us = entry.field("us").positive();
-    if (entry && !table.times.try_emplace({shape, lhs, rhs}, us).second)
+    std::string implementation;
+    if (entry && entry.has("implementation")) {
+      implementation = entry.field("implementation").nonEmpty();
+      if (entry && implementation != "own" && implementation != "cublaslt")
+        entry.fail("'implementation' is '" + implementation +
+                   "', expected 'own' or 'cublaslt'");
+    }
+    if (entry &&
+        !table.times.try_emplace({shape, lhs, rhs, implementation}, us).second)
       entry.fail("shape and formats are there twice");
   }
 }
@@ -66,8 +74,18 @@ void readTable(JsonNode root, const Target &target, TuningTable &table) {
 
 std::optional<double> TuningTable::find(const ProductShape &shape,
                                         const FormatPair &formats) const {
-  auto it =
-      times.find({shape, formats.lhs.getStorage(), formats.rhs.getStorage()});
+  std::optional<double> least;
+  for (StringRef implementation : {"", "own", "cublaslt"})
+    if (auto us = find(shape, formats, implementation))
+      least = least ? std::min(*least, *us) : *us;
+  return least;
+}
+
+std::optional<double> TuningTable::find(const ProductShape &shape,
+                                        const FormatPair &formats,
+                                        StringRef implementation) const {
+  auto it = times.find({shape, formats.lhs.getStorage(),
+                        formats.rhs.getStorage(), implementation.str()});
   if (it == times.end())
     return std::nullopt;
   return it->second;

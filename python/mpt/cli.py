@@ -58,7 +58,10 @@ def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
     with contextlib.ExitStack() as stack:
         step = stack.enter_context(stages.watched(args.step)) if args.sentinels else args.step
-        missing = stages.build(step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts)
+        missing = stages.build(
+            step, args.output, args.target, args.engine, nvcc=True, carry=args.carry_casts,
+            products=args.products, tuning=args.tuning,
+        )  # fmt: skip
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
 
 
@@ -332,6 +335,8 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+    parser.add_argument("--products", default="auto", choices=stages.PRODUCTS, help="who multiplies on CUDA")
+    parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help="measured times, for --products=auto")
     parser.add_argument("--sentinels", action="store_true", help="have steps count what their scaled casts lose")
     parser.add_argument("--carry-casts", action="store_true", help="keep low copies of parameters between steps")
 

@@ -166,7 +166,7 @@ def compile_simulated(source: Path, library: Path, checked: bool = False) -> Non
     try:
         _run([
             compiler, "-x", "c++", "-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off",
-            *fma, *instrument, *WARNINGS, f"-I{include_directory()}", "-c", source, "-o", unit,
+            *fma, *instrument, *WARNINGS, "-Wno-psabi", f"-I{include_directory()}", "-c", source, "-o", unit,
         ])  # fmt: skip
         _run([compiler, "-shared", unit, "-o", library, simulator, "-l:libboost_context.a", "-ldl"])
     finally:

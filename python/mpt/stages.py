@@ -19,6 +19,7 @@ from mpt.files import link_or_copy, staged
 
 TARGETS = ("cpu", "cuda")
 ENGINES = ("blas", "reference")
+PRODUCTS = ("own", "cublaslt", "auto")
 KEPT = ("f32", "bf16", "auto")
 POLICIES = ("threshold", "budget", "uniform", "bf16", "fp32")
 
@@ -160,14 +161,24 @@ def watched(step: Path) -> Iterator[Path]:
 
 
 def build(
-    step: Path, out: Path, target: str, engine: str = "blas", nvcc: bool = False, carry: bool = False
+    step: Path,
+    out: Path,
+    target: str,
+    engine: str = "blas",
+    nvcc: bool = False,
+    carry: bool = False,
+    products: str = "auto",
+    tuning: Path | None = None,
 ) -> str:
     """Compile `step` (.mlir) into the package directory `out` for `target` (cpu or cuda).
 
-    carry: keep low copies of parameters between steps. nvcc: compile CUDA sources too, where that is
-    possible. Returns what kept it from being done, or "".
+    carry: keep low copies of parameters between steps. products: who multiplies on CUDA (docs/cuda.md);
+    tuning: measured times for it. nvcc: compile CUDA sources too, where that is possible. Returns what
+    kept it from being done, or "".
     """
-    options = [f"--target={target}"] + ([f"--engine={engine}"] if target == "cpu" else [])
+    options = [f"--target={target}"]
+    options += [f"--engine={engine}"] if target == "cpu" else [f"--products={products}"]
+    options += [f"--tuning={tuning}"] if tuning else []
     options += ["--carry-casts"] if carry else []
     with staged(out) as inner:
         run_tool("mpt-build", [step, "-o", inner, *options])

@@ -31,7 +31,7 @@ def package(tmp_path_factory) -> Path:
     (directory / "graph.mlir").write_text(g.text())
     save_file({name: v.detach().numpy().astype(np.float32) for name, v in g.parameters.items()}, directory / "graph.safetensors")
     stages.optimise(directory / "graph.mlir", directory / "step.mlir", PASSES)
-    stages.build(directory / "step.mlir", directory / "cuda", "cuda")
+    stages.build(directory / "step.mlir", directory / "cuda", "cuda", products="cublaslt")
     np.savez(directory / "batch.npz", **g.batch)
     cuda.compile_package(directory / "cuda", simulate=True)
     return directory / "cuda"

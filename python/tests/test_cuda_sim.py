@@ -39,6 +39,8 @@ class Case:
     fused: with attention in one kernel (test_cuda_attention.py), not as the CPU has it.
     """
 
+    products = "cublaslt"
+
     def __init__(self, store, directory: Path, model: str, policy: str, fused: bool = False) -> None:
         self.reference = store.reference(model.partition("_")[0])
         graph, step = directory / "graph.mlir", directory / "step.mlir"
@@ -52,17 +54,21 @@ class Case:
                 text = text.replace(old, new)
             step.write_text(text)
         self.package = directory / "cuda"
-        fuse = f"fuse-attention={str(fused).lower()}"
-        stages.run_tool("mpt-build", [step, "--target=cuda", f"--{fuse}", "-o", self.package])
-        cuda.compile_package(self.package, simulate=True)
+        self.options = [f"products={self.products}", f"fuse-attention={str(fused).lower()}"]
         self.step = step
+        self.build(self.package)
+        cuda.compile_package(self.package, simulate=True)
         self.oracle = directory / "cpu"
         lowered, kernels = directory / "lowered.mlir", directory / "kernels"
-        stages.run_tool("mpt-opt", [step, f"--mpt-cuda-pipeline={fuse}", "-o", lowered])
+        stages.run_tool("mpt-opt", [step, f"--mpt-cuda-pipeline={' '.join(self.options)}", "-o", lowered])
         stages.run_tool("mpt-build", [lowered, "--kernels-only", "-o", kernels])
         description = json.loads((kernels / "kernels.json").read_text())
         self.kernels = {kernel["symbol"]: kernel for kernel in description["kernels"]}
         self.library = ctypes.CDLL(str(kernels / "kernels.so"))
+
+    def build(self, package: Path, *options: str) -> None:
+        """Build the step into `package`."""
+        stages.run_tool("mpt-build", [self.step, "--target=cuda", *(f"--{o}" for o in self.options), *options, "-o", package])
 
     def batch(self) -> dict[str, np.ndarray]:
         items = self.reference.items()
@@ -296,7 +302,7 @@ def test_the_checker_finds_nothing(cases):
 
 def test_the_same_step_gives_the_same_source(cases, tmp_path):
     case = cases("uniform")
-    stages.run_tool("mpt-build", [case.step, "--target=cuda", "--fuse-attention=false", "-o", tmp_path / "again"])
+    case.build(tmp_path / "again")
     for name in ("step.cu", "manifest.json"):
         assert (tmp_path / "again" / name).read_bytes() == (case.package / name).read_bytes()
 

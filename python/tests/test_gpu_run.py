@@ -38,7 +38,7 @@ def prepared(tmp_path_factory) -> Path:
     values = {name: value.detach().numpy().astype(np.float32) for name, value in g.parameters.items()}
     save_file(values, work / "graph.safetensors")
     stages.optimise(work / "graph.mlir", work / "step.mlir", PASSES)
-    stages.build(work / "step.mlir", package, "cuda")
+    stages.build(work / "step.mlir", package, "cuda", products="cublaslt")
     cuda.compile_package(package, simulate=True)
     with cuda.CudaPackage(package, simulate=True) as opened:
         losses = [opened.step(g.batch, LR)["loss"] for _ in range(3)]

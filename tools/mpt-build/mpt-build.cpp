@@ -46,6 +46,28 @@ static cl::opt<std::string>
 static cl::opt<std::string> engine("engine", cl::init("blas"),
                                    cl::desc("CPU products: blas or reference"),
                                    cl::cat(category));
+static cl::opt<mpt::ProductEngine> products(
+    "products", cl::init(mpt::ProductEngine::Auto), cl::desc("CUDA products:"),
+    cl::values(
+        clEnumValN(mpt::ProductEngine::Own, "own",
+                   "our kernels, but for products that they do not take"),
+        clEnumValN(mpt::ProductEngine::CublasLt, "cublaslt", "cuBLASLt"),
+        clEnumValN(mpt::ProductEngine::Auto, "auto",
+                   "the faster one, as measured or predicted")),
+    cl::cat(category));
+static cl::opt<bool>
+    epilogues("epilogues", cl::init(true),
+              cl::desc("our products take in the kernels behind them"),
+              cl::cat(category));
+static cl::opt<std::string>
+    gpuName("gpu", cl::init(mpt::precision::kDefaultTarget),
+            cl::desc("GPU that --products=auto predicts for (h200, h100, or "
+                     "the path of a description)"),
+            cl::cat(category));
+static cl::opt<std::string>
+    tuningFile("tuning",
+               cl::desc("measured times of products, for --products=auto"),
+               cl::value_desc("FILE"), cl::cat(category));
 static cl::opt<bool> fuseAttention(
     "fuse-attention", cl::init(true),
     cl::desc("CUDA: attention in BF16 in one kernel that stores no scores"),
@@ -124,6 +146,10 @@ static std::string findWeights() {
 static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
   mlir::PassManager manager(module.getContext());
   mpt::CUDAPipelineOptions options;
+  options.products = products;
+  options.target = gpuName;
+  options.tuning = tuningFile;
+  options.epilogues = epilogues;
   options.fuseAttention = fuseAttention;
   options.carryCasts = carryCasts;
   mpt::buildCUDAPipeline(manager, options);

@@ -2,11 +2,12 @@
 //
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
-// D[m, n] = alpha * A[m, k] * B[n, k]^T, both operands contiguous along k, in
-// FP8 or BF16 with f32 accumulation. A persistent kernel of three warpgroups:
-// one thread of the first keeps a ring of stages filled by tensor copies; the
-// other two each multiply 64 rows of a 128-row tile with wgmma and show the
-// result to an epilogue (GemmEpilogue.h). docs/cuda-gemm.md has the design.
+// D[m, n] = alpha * A[m, k] * B[n, k]^T in FP8 or BF16 with f32 accumulation.
+// Operands are contiguous along k; one in BF16 may also be held turned, as
+// A[k, m] or B[k, n]. A persistent kernel of three warpgroups: one thread of
+// the first keeps a ring of stages filled by tensor copies; the other two each
+// multiply 64 rows of a 128-row tile with wgmma and show the result to an
+// epilogue (GemmEpilogue.h). docs/cuda-gemm.md has the design.
 //
 // Sums: each wgmma adds 32 (BF16: 16) products to the accumulator, k ascending.
 // With Promote, the sum of each 128 k is added to a second f32 accumulator, as
@@ -33,19 +34,26 @@ constexpr int sharedLimit = 227 * 1024;
 /// tiles in the L2 cache.
 constexpr int groupM = 8;
 
+/// TurnedA, TurnedB (BF16 only): the operand is held as [k, m] or [k, n].
 template <num::Format FormatA, num::Format FormatB, int TileN, int Stages,
-          bool Promote>
+          bool Promote, bool TurnedA = false, bool TurnedB = false>
 struct Config {
   static constexpr num::Format a = FormatA, b = FormatB;
   static constexpr int tileN = TileN, stages = Stages;
   static constexpr bool promote = Promote;
+  static constexpr bool turnedA = TurnedA, turnedB = TurnedB;
   /// Elements of k in a stage and in a wgmma, and bytes of a stage.
   static constexpr int stageK =
       rowBytes / (FormatA == num::Format::BF16 ? 2 : 1);
   static constexpr int bytesA = tileM * rowBytes, bytesB = TileN * rowBytes;
   static constexpr int stageBytes = bytesA + bytesB;
   static_assert(!Promote || TileN <= 128, "a second accumulator would spill");
+  static_assert((!TurnedA && !TurnedB) || FormatA == num::Format::BF16,
+                "FP8 operands are contiguous along k");
 };
+
+/// A turned operand's tile is boxes of so many columns, each [stageK, 64].
+constexpr int boxColumns = 64;
 
 /// Shared memory of a block: stages, staging of the epilogue, mbarriers, and
 /// what aligning them may take.
@@ -121,6 +129,20 @@ template <typename C> struct Ring {
   }
 };
 
+/// Starts the copies of an operand's tile of `Rows` rows from `row` on.
+template <bool Turned, int Rows>
+__device__ __forceinline__ void copyOperand(unsigned char *to,
+                                            const TensorMap *map, int k,
+                                            int row, uint64_t *full) {
+  if constexpr (Turned) {
+    MPT_UNROLL
+    for (int i = 0; i < Rows; i += boxColumns)
+      copyTile(to + i * rowBytes, map, row + i, k, full);
+  } else {
+    copyTile(to, map, k, row, full);
+  }
+}
+
 /// One thread: keeps the ring filled.
 template <typename C>
 __device__ __forceinline__ void produce(Ring<C> ring, const TensorMap *mapA,
@@ -134,8 +156,10 @@ __device__ __forceinline__ void produce(Ring<C> ring, const TensorMap *mapA,
     for (int k = 0; k < args.k; k += C::stageK) {
       wait(ring.empty + ring.stage, ring.phase ^ 1);
       arriveExpecting(ring.full + ring.stage, C::stageBytes);
-      copyTile(ring.a(), mapA, k, m * tileM, ring.full + ring.stage);
-      copyTile(ring.b(), mapB, k, n * C::tileN, ring.full + ring.stage);
+      copyOperand<C::turnedA, tileM>(ring.a(), mapA, k, m * tileM,
+                                     ring.full + ring.stage);
+      copyOperand<C::turnedB, C::tileN>(ring.b(), mapB, k, n * C::tileN,
+                                        ring.full + ring.stage);
       ring.advance();
     }
   }
@@ -145,19 +169,31 @@ __device__ __forceinline__ void produce(Ring<C> ring, const TensorMap *mapA,
 // Consumers
 //===----------------------------------------------------------------------===//
 
+/// The descriptor of an operand's tile; turned, of boxes that follow each
+/// other. The next k of a wgmma are `advanceBytes` further on.
+template <bool Turned>
+__device__ __forceinline__ uint64_t stageDescriptor(const unsigned char *tile) {
+  return Turned ? operandDescriptor(tile, 8 * rowBytes, boxColumns * rowBytes)
+                : operandDescriptor(tile, 8 * rowBytes);
+}
+template <bool Turned>
+constexpr unsigned advanceBytes = Turned ? 16 * rowBytes : 32;
+
 /// Issues the products of the ring's stage for the 64 rows of `warpgroup`.
 template <typename C>
 __device__ __forceinline__ void
 multiplyStage(const Ring<C> &ring, int warpgroup, float (&sums)[C::tileN / 2],
               bool accumulate) {
-  const uint64_t a = operandDescriptor(
-      ring.a() + warpgroup * warpgroupRows * rowBytes, 8 * rowBytes);
-  const uint64_t b = operandDescriptor(ring.b(), 8 * rowBytes);
+  // A turned box has the 64 rows of a warpgroup, too.
+  const uint64_t a = stageDescriptor<C::turnedA>(
+      ring.a() + warpgroup * warpgroupRows * rowBytes);
+  const uint64_t b = stageDescriptor<C::turnedB>(ring.b());
   fenceMma();
   MPT_UNROLL
   for (int i = 0; i < rowBytes / 32; ++i)
-    issueMma<C::a, C::b, C::tileN>(sums, advanced(a, 32 * i),
-                                   advanced(b, 32 * i), accumulate || i > 0);
+    issueMma<C::a, C::b, C::tileN, C::turnedA, C::turnedB>(
+        sums, advanced(a, advanceBytes<C::turnedA> * i),
+        advanced(b, advanceBytes<C::turnedB> * i), accumulate || i > 0);
   commitMma();
 }
 
@@ -285,12 +321,11 @@ __device__ __forceinline__ void consume(Ring<C> ring, const Args &args,
 // The kernel
 //===----------------------------------------------------------------------===//
 
+/// What a product's kernel does; its parameters are the kernel's own.
 template <typename C, typename Epilogue>
-__global__ void __launch_bounds__(threads, 1)
-    kernel(const __grid_constant__ TensorMap mapA,
-           const __grid_constant__ TensorMap mapB,
-           const __grid_constant__ Args args,
-           const __grid_constant__ Epilogue epilogue) {
+__device__ __forceinline__ void
+multiply(const TensorMap &mapA, const TensorMap &mapB, const Args &args,
+         const Epilogue &epilogue) {
   MPT_SHARED_DYN(unsigned char, dynamic);
   // The swizzle's pattern begins at multiples of 1024.
   unsigned char *tiles =
@@ -314,18 +349,41 @@ __global__ void __launch_bounds__(threads, 1)
   }
 }
 
-/// Why the kernel cannot take the operands, empty if it can: k a multiple of 16
-/// and at least that, operands aligned to 16 bytes with such rows.
+template <typename C, typename Epilogue>
+__global__ void __launch_bounds__(threads, 1)
+    kernel(const __grid_constant__ TensorMap mapA,
+           const __grid_constant__ TensorMap mapB,
+           const __grid_constant__ Args args,
+           const __grid_constant__ Epilogue epilogue) {
+  multiply<C>(mapA, mapB, args, epilogue);
+}
+
+/// Why the kernel cannot take the sizes, empty if it can. That operands and
+/// their rows begin at multiples of 16 bytes is checked with their maps.
 inline std::string checkShape(int64_t m, int64_t n, int64_t k) {
-  if (m < 1 || n < 1 || k < 16 || k % 16 || m > INT_MAX / 2 ||
-      n > INT_MAX / 2 || k > INT_MAX / 2)
+  if (m < 1 || n < 1 || k < 1 || m > INT_MAX / 2 || n > INT_MAX / 2 ||
+      k > INT_MAX / 2)
     return "product of " + std::to_string(m) + " x " + std::to_string(n) +
-           " x " + std::to_string(k) +
-           ", expected positive sizes below 2^30 and k a multiple of 16";
+           " x " + std::to_string(k) + ", expected positive sizes below 2^30";
   return "";
 }
 
-/// Tensor maps of A [m, k] and B [n, k], with row strides in elements.
+/// The map of an operand [rows, k] (turned: [k, rows]) of which a tile has
+/// `tileRows`; the row stride is in elements.
+template <typename C, bool Turned>
+TensorMapDesc operandMap(num::Format format, const void *base, int rows, int k,
+                         int64_t stride, int tileRows) {
+  const uint64_t r = static_cast<uint64_t>(rows), d = static_cast<uint64_t>(k);
+  const uint64_t step = static_cast<uint64_t>(stride);
+  if (Turned)
+    return matrixMap(format, base, d, r, step, C::stageK, boxColumns,
+                     Swizzle::Span128);
+  return matrixMap(format, base, r, d, step, static_cast<unsigned>(tileRows),
+                   C::stageK, Swizzle::Span128);
+}
+
+/// Tensor maps of A [m, k] and B [n, k] (turned: [k, m] and [k, n]), with row
+/// strides in elements.
 struct Operands {
   TensorMap a, b;
 };
@@ -334,21 +392,26 @@ std::string describe(Operands &operands, const void *a, int64_t strideA,
                      const void *b, int64_t strideB, const Args &args) {
   std::string error = checkShape(args.m, args.n, args.k);
   if (error.empty())
-    error = encodeTensorMap(operands.a,
-                            matrixMap(C::a, a, args.m, args.k, strideA, tileM,
-                                      C::stageK, Swizzle::Span128));
+    error = encodeTensorMap(
+        operands.a,
+        operandMap<C, C::turnedA>(C::a, a, args.m, args.k, strideA, tileM));
   if (error.empty())
-    error = encodeTensorMap(operands.b,
-                            matrixMap(C::b, b, args.n, args.k, strideB,
-                                      C::tileN, C::stageK, Swizzle::Span128));
+    error = encodeTensorMap(
+        operands.b,
+        operandMap<C, C::turnedB>(C::b, b, args.n, args.k, strideB, C::tileN));
   return error;
 }
 
-/// Starts the product on at most `blocks` blocks (the number of
-/// multiprocessors is best); errors as in mpt::launch.
+template <typename Epilogue>
+using Kernel = void (*)(const TensorMap, const TensorMap, const Args,
+                        const Epilogue);
+
+/// Starts `function`, whose body is multiply<C>, on at most `blocks` blocks
+/// (the number of multiprocessors is best); errors as in mpt::launch.
 template <typename C, typename Epilogue>
-void run(const char *name, const Operands &operands, const Args &args,
-         const Epilogue &epilogue, int blocks, cudaStream_t stream) {
+void run(const char *name, Kernel<Epilogue> function, const Operands &operands,
+         const Args &args, const Epilogue &epilogue, int blocks,
+         cudaStream_t stream) {
   static_assert(sharedBytes<C, Epilogue>() <= sharedLimit,
                 "too many stages for the shared memory of a block");
   int64_t tiles = (int64_t(args.m) + tileM - 1) / tileM *
@@ -357,10 +420,67 @@ void run(const char *name, const Operands &operands, const Args &args,
     fail(std::string(name) + ": too many tiles");
     return;
   }
-  launch(name, kernel<C, Epilogue>,
-         static_cast<unsigned>(tiles < blocks ? tiles : blocks), threads,
-         sharedBytes<C, Epilogue>(), stream, operands.a, operands.b, args,
-         epilogue);
+  launch(name, function, static_cast<unsigned>(tiles < blocks ? tiles : blocks),
+         threads, sharedBytes<C, Epilogue>(), stream, operands.a, operands.b,
+         args, epilogue);
+}
+template <typename C, typename Epilogue>
+void run(const char *name, const Operands &operands, const Args &args,
+         const Epilogue &epilogue, int blocks, cudaStream_t stream) {
+  run<C>(name, Kernel<Epilogue>(kernel<C, Epilogue>), operands, args, epilogue,
+         blocks, stream);
+}
+
+//===----------------------------------------------------------------------===//
+// Products of a package
+//===----------------------------------------------------------------------===//
+
+/// How many blocks a persistent kernel gets. The simulator's few blocks take
+/// several tiles each; results do not depend on it.
+inline int multiprocessors() {
+#if defined(__CUDACC__)
+  static const int count = [] {
+    int device = 0, value = 0;
+    check(cudaGetDevice(&device), "device");
+    check(
+        cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device),
+        "multiprocessors");
+    return value > 0 ? value : 1;
+  }();
+  return count;
+#else
+  return 3;
+#endif
+}
+
+/// One product of a step: all that its launches need, at static addresses.
+template <typename Epilogue> struct Product {
+  Operands operands;
+  Args args;
+  Epilogue epilogue;
+};
+
+/// Describes a product when its package is opened; errors carry its name.
+template <typename C, typename Epilogue>
+void load(Product<Epilogue> &product, const char *name, const void *a,
+          int64_t strideA, const void *b, int64_t strideB, const Args &args,
+          const Epilogue &epilogue) {
+  product.args = args;
+  product.epilogue = epilogue;
+  std::string error =
+      describe<C>(product.operands, a, strideA, b, strideB, args);
+  if (error.empty())
+    error = product.epilogue.describe(args.m, args.n);
+  if (!error.empty())
+    fail("product '" + std::string(name) + "': " + error);
+}
+
+/// Queues a product that load() described.
+template <typename C, typename Epilogue>
+void run(const char *name, Kernel<Epilogue> function,
+         const Product<Epilogue> &product, cudaStream_t stream) {
+  run<C>(name, function, product.operands, product.args, product.epilogue,
+         multiprocessors(), stream);
 }
 
 } // namespace gemm

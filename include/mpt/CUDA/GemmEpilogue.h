@@ -15,7 +15,9 @@
 //   end(state, tile)        behind a tile, when what visit() put into shared
 //                           memory is visible to the copy engine;
 //   finish(state)           when the block is done;
-//   visitPointers(visit)    the device pointers it holds, for the simulator.
+//   visitPointers(visit)    the device pointers it holds, for the simulator;
+//   describe(m, n)          on the host, when D's size is known: fills in what
+//                           the copy engine needs, returns what is wrong.
 //
 // Every thread sees its elements in the same order: columns ascending, for each
 // pair of columns its upper row first.
@@ -65,6 +67,7 @@ struct Op {
   __device__ __forceinline__ void end(S &, const Tile &) const {}
   template <typename S> __device__ __forceinline__ void finish(S &) const {}
   template <typename Visit> void visitPointers(Visit) const {}
+  std::string describe(int, int) { return ""; }
 };
 
 //===----------------------------------------------------------------------===//
@@ -127,6 +130,10 @@ template <typename Head, typename... Tail> struct Chain<Head, Tail...> {
     if constexpr (sizeof...(Tail) > 0)
       tail.visitPointers(visit);
   }
+  std::string describe(int m, int n) {
+    std::string error = head.describe(m, n);
+    return error.empty() ? tail.describe(m, n) : error;
+  }
 };
 
 /// The chain of `ops`, for host code.
@@ -139,6 +146,31 @@ Chain<Head, Tail...> chain(const Head &head, const Tail &...tail) {
 //===----------------------------------------------------------------------===//
 // Arithmetic
 //===----------------------------------------------------------------------===//
+
+/// Whether two neighbours can be moved at once.
+template <typename T>
+__device__ __forceinline__ bool isPair(const T *p, const Pair &at) {
+  return at.inside[1] && reinterpret_cast<uintptr_t>(p) % (2 * sizeof(T)) == 0;
+}
+
+/// Stores two neighbours (float, or uint16_t: bf16) of a row.
+template <typename T>
+__device__ __forceinline__ void storePair(T *p, const T (&v)[2],
+                                          const Pair &at) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 2, "f32 or bf16");
+  if (isPair(p, at)) {
+    if constexpr (sizeof(T) == 4)
+      *reinterpret_cast<uint64_t *>(p) =
+          uint64_t(num::bits(v[1])) << 32 | num::bits(v[0]);
+    else
+      *reinterpret_cast<uint32_t *>(p) = uint32_t(v[1]) << 16 | v[0];
+    return;
+  }
+  MPT_UNROLL
+  for (int i = 0; i < 2; ++i)
+    if (at.inside[i])
+      p[i] = v[i];
+}
 
 /// Loads two neighbours of a row-major f32 or bf16 (uint16_t) matrix; what lies
 /// beyond the edge is 0.
@@ -336,6 +368,59 @@ struct ColumnSums : Op {
   }
 };
 
+/// Sums of each column over 64 rows, rows ascending: the order of
+/// mpt.reduce_chunks. stageColumns() puts values into shared memory (256 bytes
+/// of staging for each column of a tile), sumColumns() adds them up behind the
+/// tile. Columns are shuffled so that a warp's accesses fall into all banks.
+__device__ __forceinline__ int stagedColumn(int row, int column, int columns) {
+  return row * columns + (column ^ (row % 8 * 8));
+}
+__device__ __forceinline__ void
+stageColumns(unsigned char *staging, const Pair &at, const float (&v)[2]) {
+  float *to = reinterpret_cast<float *>(staging) +
+              stagedColumn(at.localRow, at.localColumn, at.tile.columns);
+  *reinterpret_cast<uint64_t *>(to) =
+      uint64_t(num::bits(v[1])) << 32 | num::bits(v[0]);
+}
+__device__ __forceinline__ void sumColumns(float *sums, const Tile &tile,
+                                           const unsigned char *staging) {
+  const float *values = reinterpret_cast<const float *>(staging);
+  const int rows = min(warpgroupRows, tile.m - tile.row);
+  for (int column = tile.thread; column < tile.columns;
+       column += warpgroupThreads) {
+    float sum = 0.0f;
+    for (int row = 0; row < rows; ++row)
+      sum = sum + values[stagedColumn(row, column, tile.columns)];
+    if (rows > 0 && tile.column + column < tile.n)
+      sums[static_cast<int64_t>(tile.row / warpgroupRows) * tile.n +
+           tile.column + column] = sum;
+  }
+}
+
+/// The largest magnitude of each row: of a thread's pairs, then of the four
+/// threads of a row, then of the tiles along n. Any order gives the same;
+/// *maxima are zeros before the product begins.
+__device__ __forceinline__ void foldRow(float (&largest)[2], const Pair &at,
+                                        const float (&v)[2]) {
+  MPT_UNROLL
+  for (int i = 0; i < 2; ++i)
+    largest[at.half] = num::maxOf(largest[at.half], num::abs(v[i]));
+}
+__device__ __forceinline__ void storeRowMaxima(float *maxima, const Tile &tile,
+                                               const float (&largest)[2]) {
+  const int lane = tile.thread % 32;
+  MPT_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    float value = largest[half];
+    value = num::maxOf(value, __shfl_xor_sync(0xffffffffu, value, 1));
+    value = num::maxOf(value, __shfl_xor_sync(0xffffffffu, value, 2));
+    const int row =
+        tile.row + tile.thread / 32 * 16 + fragmentRow(lane, 2 * half);
+    if (lane % 4 == 0 && row < tile.m)
+      atomicAmax(maxima + row, value);
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // Stores. They leave v as it is.
 //===----------------------------------------------------------------------===//
@@ -346,16 +431,15 @@ template <typename T> struct Store : Op {
   int64_t stride;
   __device__ __forceinline__ void visit(State &, const Pair &at,
                                         float (&v)[2]) const {
-    T *p = to + at.row * stride + at.column;
+    T stored[2];
     MPT_UNROLL
     for (int i = 0; i < 2; ++i) {
-      if (!at.inside[i])
-        continue;
       if constexpr (sizeof(T) == 2)
-        p[i] = static_cast<uint16_t>(num::encodeBF16(v[i]));
+        stored[i] = static_cast<uint16_t>(num::encodeBF16(v[i]));
       else
-        p[i] = v[i];
+        stored[i] = v[i];
     }
+    storePair(to + at.row * stride + at.column, stored, at);
   }
   template <typename Visit> void visitPointers(Visit visit) const { visit(to); }
 };
@@ -384,10 +468,35 @@ __device__ __forceinline__ uint16_t encodePair(float first, float second) {
 #endif
 }
 
+/// One code of two: num::encodeE4M3 and num::encodeE5M2 in an instruction.
+__device__ __forceinline__ uint32_t encodeE4M3(float x) {
+  return encodePair<num::Format::E4M3>(x, 0.0f) & 0xffu;
+}
+__device__ __forceinline__ uint32_t encodeE5M2(float x) {
+  return encodePair<num::Format::E5M2>(x, 0.0f) & 0xffu;
+}
+
 /// The tensor map of an FP8 result [m, n], n a multiple of 16, for StoreFP8.
 inline TensorMapDesc resultMap(void *to, int m, int n) {
   return matrixMap(num::Format::E4M3, to, m, n, n, warpgroupRows, 128,
                    Swizzle::Span128);
+}
+
+/// Puts a pair's FP8 codes where storeCodes() takes them from: 64 bytes of
+/// staging for each column of a tile of 128.
+__device__ __forceinline__ void
+stageCodes(unsigned char *staging, const Pair &at, const uint8_t (&codes)[2]) {
+  unsigned char *to =
+      staging + swizzled<Swizzle::Span128>(at.localRow * 128 + at.localColumn);
+  *reinterpret_cast<uint16_t *>(to) =
+      static_cast<uint16_t>(codes[0] | codes[1] << 8);
+}
+/// Behind a tile: its codes, row-major.
+__device__ __forceinline__ void storeCodes(const TensorMap *map,
+                                           const Tile &tile,
+                                           const unsigned char *staging) {
+  if (tile.thread == 0 && tile.row < tile.m)
+    storeTile(map, tile.column, tile.row, staging);
 }
 
 /// Stores D's codes, row-major, with the copy engine. For tiles of 128 columns.
@@ -396,14 +505,12 @@ template <num::Format F> struct StoreFP8 : Op {
   static constexpr int stagingPerColumn = warpgroupRows;
   __device__ __forceinline__ void visit(State &, const Pair &at,
                                         float (&v)[2]) const {
-    unsigned char *to =
-        at.tile.staging + at.localColumn / 128 * (warpgroupRows * 128) +
-        swizzled<Swizzle::Span128>(at.localRow * 128 + at.localColumn % 128);
-    *reinterpret_cast<uint16_t *>(to) = encodePair<F>(v[0], v[1]);
+    const uint16_t codes = encodePair<F>(v[0], v[1]);
+    stageCodes(at.tile.staging, at,
+               {static_cast<uint8_t>(codes), static_cast<uint8_t>(codes >> 8)});
   }
   __device__ __forceinline__ void end(State &, const Tile &tile) const {
-    if (tile.thread == 0 && tile.row < tile.m)
-      storeTile(&map, tile.column, tile.row, tile.staging);
+    storeCodes(&map, tile, tile.staging);
   }
 };
 
@@ -414,22 +521,34 @@ inline TensorMapDesc transposedResultMap(void *to, int m, int n, int tileN) {
                    warpgroupRows, Swizzle::Span64);
 }
 
+/// The same as stageCodes() and storeCodes() for D^T.
+__device__ __forceinline__ void stageTransposed(unsigned char *staging,
+                                                const Pair &at,
+                                                const uint8_t (&codes)[2]) {
+  const int offset = at.localColumn * warpgroupRows + at.localRow;
+  staging[swizzled<Swizzle::Span64>(offset)] = codes[0];
+  staging[swizzled<Swizzle::Span64>(offset + warpgroupRows)] = codes[1];
+}
+__device__ __forceinline__ void storeTransposed(const TensorMap *map,
+                                                const Tile &tile,
+                                                const unsigned char *staging) {
+  if (tile.thread == 0 && tile.row < tile.m)
+    storeTile(map, tile.row, tile.column, staging);
+}
+
 /// Stores D^T's codes, row-major: the operand of a product along m.
 template <num::Format F> struct StoreTransposedFP8 : Op {
   TensorMap map;
   static constexpr int stagingPerColumn = warpgroupRows;
   __device__ __forceinline__ void visit(State &, const Pair &at,
                                         float (&v)[2]) const {
-    uint16_t codes = encodePair<F>(v[0], v[1]);
-    int offset = at.localColumn * warpgroupRows + at.localRow;
-    at.tile.staging[swizzled<Swizzle::Span64>(offset)] =
-        static_cast<unsigned char>(codes);
-    at.tile.staging[swizzled<Swizzle::Span64>(offset + warpgroupRows)] =
-        static_cast<unsigned char>(codes >> 8);
+    const uint16_t codes = encodePair<F>(v[0], v[1]);
+    stageTransposed(
+        at.tile.staging, at,
+        {static_cast<uint8_t>(codes), static_cast<uint8_t>(codes >> 8)});
   }
   __device__ __forceinline__ void end(State &, const Tile &tile) const {
-    if (tile.thread == 0 && tile.row < tile.m)
-      storeTile(&map, tile.row, tile.column, tile.staging);
+    storeTransposed(&map, tile, tile.staging);
   }
 };
 

@@ -31,11 +31,18 @@ struct ProductShape {
 /// Measured times of products, which overrule predicted ones.
 class TuningTable {
 public:
-  /// The measured time in microseconds, if there is one.
+  /// The measured time in microseconds, if there is one: the least over
+  /// implementations.
   std::optional<double> find(const ProductShape &shape,
                              const FormatPair &formats) const;
+  /// That of one implementation: `own` or `cublaslt`.
+  std::optional<double> find(const ProductShape &shape,
+                             const FormatPair &formats,
+                             llvm::StringRef implementation) const;
 
-  std::map<std::tuple<ProductShape, Storage, Storage>, double> times;
+  /// By shape, formats and implementation (empty where the table names none).
+  std::map<std::tuple<ProductShape, Storage, Storage, std::string>, double>
+      times;
 };
 
 /// Parses a table (docs/cost-model.md) that was measured on `target`; `source`

@@ -236,7 +236,10 @@ Scalar ExpressionEmitter::dropoutKeep(Scalar seed, Scalar step, Scalar id,
 Scalar ExpressionEmitter::encode(Scalar x, Type storage) {
   if (storage.isF32())
     return x;
-  return call(("num::encode" + formatName(storage)).str(), storage, x);
+  bool float8 = isa<Float8E4M3FNType, Float8E5M2Type>(storage);
+  return call(
+      ((float8 ? codes : "num") + "::encode" + formatName(storage)).str(),
+      storage, x);
 }
 Scalar ExpressionEmitter::encodeStochastic(Scalar x, Type storage, Scalar seed,
                                            Scalar step, Scalar id) {

@@ -53,7 +53,10 @@ Expression intLiteral(int64_t value, mlir::Type element);
 
 class ExpressionEmitter : public ScalarEmitter {
 public:
-  explicit ExpressionEmitter(mlir::MLIRContext *context) : context(context) {}
+  /// FP8 codes are made by the functions of `codes`.
+  explicit ExpressionEmitter(mlir::MLIRContext *context,
+                             llvm::StringRef codes = "num")
+      : context(context), codes(codes) {}
 
   /// Writes the body of `op`; result i becomes the variable names[i], unless
   /// names[i] is empty (not needed) or the result is an operand. `index` and
@@ -117,6 +120,7 @@ private:
   mlir::Type i64() { return mlir::IntegerType::get(context, 64); }
 
   mlir::MLIRContext *context;
+  llvm::StringRef codes;
   std::string index, last;
   llvm::SmallVector<Slot, 16> slots;
   unsigned temporaries = 0;

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "AttentionEmitter.h"
+#include "GemmEmitter.h"
 #include "KernelEmitter.h"
 #include "StepEmitter.h"
 #include "mpt/Target/Package/ManifestWriter.h"
@@ -35,6 +36,7 @@ struct Writer : ManifestWriter {
   void buffers();
   void launches(ArrayRef<StepPlan::Launch> list);
   void product(const StepPlan::Launch &launch);
+  void epilogues();
   void attention(const StepPlan::Launch &launch);
   void view(StringRef key, const ProductView &view, Type element) {
     json.attributeObject(key, [&] {
@@ -57,6 +59,14 @@ void Writer::buffers() {
     });
 }
 
+/// Bytes that the epilogue does not move: the product's result, which a kernel
+/// of its own would read, and which would be written for it alone.
+int64_t getSavedBytes(const StepPlan::Launch &launch) {
+  auto fused = cast<FusedMatmulOp>(launch.op);
+  int64_t bytes = launch.product->m * launch.product->n * 4;
+  return fused.getKeep() ? bytes : 2 * bytes;
+}
+
 void Writer::product(const StepPlan::Launch &launch) {
   auto op = cast<ProductOpInterface>(launch.op);
   const ProductViews &views = *launch.product;
@@ -71,7 +81,19 @@ void Writer::product(const StepPlan::Launch &launch) {
   batch(views.batch);
   view("lhs", views.lhs, element(op.getLhsOperand().get()));
   view("rhs", views.rhs, element(op.getRhsOperand().get()));
-  view("result", views.result, element(launch.op->getResult(0)));
+  view("result", views.result, Float32Type::get(launch.op->getContext()));
+  json.attribute("implementation",
+                 isOwnProduct(launch) ? kOwn.str() : kCublasLt.str());
+  if (auto reason = launch.op->getAttrOfType<StringAttr>(kReasonAttr))
+    json.attribute("reason", reason.getValue());
+  if (isOwnProduct(launch))
+    json.attribute("kernel", getOwnKernelName(launch));
+  if (auto fused = dyn_cast<FusedMatmulOp>(launch.op)) {
+    json.attribute("epilogue", fused.getEpilogue());
+    json.attribute("position", static_cast<int64_t>(fused.getPosition()));
+    json.attribute("keep", fused.getKeep());
+    json.attribute("saved_bytes", getSavedBytes(launch));
+  }
 }
 
 /// Sizes, factor, dropout, and the strides of what is read and written.
@@ -130,6 +152,27 @@ void Writer::launches(ArrayRef<StepPlan::Launch> list) {
     });
 }
 
+/// What the epilogues save over kernels of their own. Maxima that begin as
+/// zeros cost a fill.
+void Writer::epilogues() {
+  int64_t fused = 0, bytes = 0, fills = 0;
+  for (const StepPlan::Launch &launch : plan.launches) {
+    auto op = dyn_cast_or_null<FusedMatmulOp>(launch.op);
+    if (!op)
+      continue;
+    ++fused;
+    bytes += getSavedBytes(launch);
+    Epilogue epilogue = getEpilogue(getEpilogueFunction(op), op.getPosition(),
+                                    launch.product->m, launch.product->n);
+    fills += getZeroedResults(epilogue.model).size();
+  }
+  json.attributeObject("epilogues", [&] {
+    json.attribute("fused", fused);
+    json.attribute("saved_launches", fused - fills);
+    json.attribute("saved_bytes", bytes);
+  });
+}
+
 } // namespace
 
 LogicalResult cuda::writeManifest(const StepPlan &plan,
@@ -153,6 +196,7 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     json.attributeArray("launches", [&] { writer.launches(plan.launches); });
     if (!plan.init.empty())
       json.attributeArray("init", [&] { writer.launches(plan.init); });
+    writer.epilogues();
     writer.gradients();
     writer.traffic();
   });

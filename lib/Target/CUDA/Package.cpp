@@ -35,13 +35,16 @@ void mpt::buildCUDAPipeline(OpPassManager &manager,
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createFuse());
+  manager.addPass(
+      createChooseProducts({options.products, options.target, options.tuning}));
+  if (options.epilogues)
+    manager.addPass(createFuseEpilogues());
 }
 
 void mpt::registerCUDAPipeline() {
   PassPipelineRegistration<CUDAPipelineOptions>(
       "mpt-cuda-pipeline",
-      "from a training step to kernels and products for "
-      "the CUDA back end",
+      "from a training step to kernels and products for the CUDA back end",
       buildCUDAPipeline);
 }
 

@@ -11,6 +11,7 @@
 #include "StepEmitter.h"
 #include "AttentionEmitter.h"
 #include "ExpressionEmitter.h"
+#include "GemmEmitter.h"
 #include "KernelEmitter.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -33,12 +34,14 @@ struct StepEmitter {
   SourceWriter w;
   /// Kernels by symbol, in order of their first launch.
   llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
+  GemmEmitter own;
   unsigned nextProduct = 0;
   AttentionEmitter attention;
 
   StepEmitter(const StepPlan &plan, const DeviceMemory &memory,
               StringRef graphHash, llvm::raw_ostream &os)
       : plan(plan), memory(memory), graphHash(graphHash), w(os),
+        own(plan, memory),
         attention(plan, [this](Type element, StepPlan::Access access) {
           return at(element, access);
         }) {}
@@ -61,11 +64,12 @@ struct StepEmitter {
   void tables();
   void constants();
   void interface();
-  bool hasProducts() const {
-    return llvm::any_of(plan.launches, [](const StepPlan::Launch &launch) {
-      return launch.kind == StepPlan::LaunchKind::Product;
-    });
+  static bool isCublasLt(const StepPlan::Launch &launch) {
+    return launch.kind == StepPlan::LaunchKind::Product &&
+           !isOwnProduct(launch);
   }
+  bool usesCublasLt() const { return llvm::any_of(plan.launches, isCublasLt); }
+  bool hasProducts() const { return usesCublasLt() || !own.empty(); }
 
   std::string at(Type element, StepPlan::Access access) {
     const DeviceMemory::Buffer &buffer = memory.buffers[access.buffer];
@@ -112,10 +116,12 @@ void StepEmitter::header() {
                 Twine(memory.bytes) + " bytes of device memory.",
             "// ");
   w.blank();
+  if (!own.empty())
+    w.line("#include \"mpt/CUDA/Gemm.h\"");
   if (!attention.empty())
     w.line("#include \"mpt/CUDA/HopperAttentionGrad.h\"");
   w.line("#include \"mpt/CUDA/Kernels.h\"");
-  if (hasProducts())
+  if (usesCublasLt())
     w.line("#include \"mpt/CUDA/Products.h\"");
   w.line("#include \"mpt/CUDA/Step.h\"");
   w.blank();
@@ -162,7 +168,7 @@ void StepEmitter::places() {
   w.assign("constexpr size_t memoryBytes", Twine(memory.bytes));
   w.blank();
   w.line("mpt::Step step;");
-  if (hasProducts())
+  if (usesCublasLt())
     w.line("mpt::Products products;");
   w.blank();
   w.line("template <typename T> T *at(size_t offset) {");
@@ -190,36 +196,12 @@ bool isFloat8(Type element) {
 
 /// What cuBLASLt would refuse at load, in the words of the graph.
 LogicalResult checkProduct(const StepPlan::Launch &launch) {
-  auto op = cast<ProductOpInterface>(launch.op);
-  const ProductViews &views = *launch.product;
-  Type lhs = elementOf(op.getLhsOperand().get());
-  Type rhs = elementOf(op.getRhsOperand().get());
-  auto refuse = [&] {
-    return launch.op->emitOpError() << "named '" << launch.name << "' ";
-  };
-  if (productType(lhs).empty() || productType(rhs).empty() ||
-      isFloat8(lhs) != isFloat8(rhs) || (!isFloat8(lhs) && lhs != rhs) ||
-      (isa<Float8E5M2Type>(lhs) && isa<Float8E5M2Type>(rhs)))
-    return refuse() << "multiplies " << lhs << " by " << rhs
-                    << ", which cuBLASLt has no product for on sm_90; expected "
-                       "f32, bf16, or FP8 with at most one f8E5M2";
-  if (auto scaled = dyn_cast<ScaledMatmulOp>(launch.op))
-    for (auto [type, scale] : {std::pair(lhs, scaled.getLhsInverseScale()),
-                               std::pair(rhs, scaled.getRhsInverseScale())})
-      if (scale && cast<RankedTensorType>(scale.getType()).getNumElements() > 1)
-        return refuse() << "has an operand in " << type << " with scales of "
-                        << scale.getType()
-                        << ", but cuBLASLt on sm_90 takes one scale per "
-                           "operand: expected scale = per_tensor";
-  if (!isFloat8(lhs))
+  std::string problem =
+      whyNotCublasLt(cast<ProductOpInterface>(launch.op), *launch.product);
+  if (problem.empty())
     return success();
-  if (views.k % 16 || views.n % 16)
-    return refuse() << "is FP8 with n = " << views.n << " and k = " << views.k
-                    << ", expected multiples of 16";
-  if (views.lhs.columns != 1 || views.rhs.rows != 1)
-    return refuse() << "has an FP8 operand that is not contiguous along the "
-                       "contraction: run --mpt-k-major before --mpt-fuse";
-  return success();
+  return launch.op->emitOpError()
+         << "named '" << launch.name << "' " << problem;
 }
 
 LogicalResult StepEmitter::product(const StepPlan::Launch &launch) {
@@ -268,8 +250,14 @@ LogicalResult StepEmitter::product(const StepPlan::Launch &launch) {
 }
 
 LogicalResult StepEmitter::products() {
-  if (!hasProducts())
+  if (!own.empty())
+    own.emitLoad(w);
+  if (!usesCublasLt()) {
+    if (!own.empty())
+      w.line("void load() { loadOwn(); }");
+    w.blank();
     return success();
+  }
   w.comment("name, M, N, K, batch, then A, B and D as {type, held transposed, "
             "row stride, batch strides, alignment}, fast accumulation, add to "
             "D.");
@@ -277,9 +265,8 @@ LogicalResult StepEmitter::products() {
   w.line("// clang-format off");
   w.line("const mpt::ProductDesc productTable[] = {");
   for (const StepPlan::Launch &launch : plan.launches)
-    if (launch.kind == StepPlan::LaunchKind::Product)
-      if (failed(product(launch)))
-        return failure();
+    if (isCublasLt(launch) && failed(product(launch)))
+      return failure();
   w.line("};");
   w.line("// clang-format on");
   w.blank();
@@ -291,6 +278,8 @@ LogicalResult StepEmitter::products() {
   w.line("    error = products.add(product);");
   w.line("if (!error.empty())");
   w.line("  mpt::fail(error);");
+  if (!own.empty())
+    w.line("loadOwn();");
   w.close();
   w.blank();
   return success();
@@ -331,6 +320,8 @@ std::string safe(StringRef name) {
 }
 
 void StepEmitter::launchProduct(const StepPlan::Launch &launch) {
+  if (isOwnProduct(launch))
+    return own.emitLaunch(launch, w);
   auto op = cast<ProductOpInterface>(launch.op);
   std::string scales[2] = {"nullptr", "nullptr"};
   if (auto scaled = dyn_cast<ScaledMatmulOp>(launch.op)) {
@@ -603,7 +594,7 @@ void StepEmitter::interface() {
   w.close();
   w.blank();
   w.open("MPT_EXPORT void mpt_cuda_close() {");
-  if (hasProducts())
+  if (usesCublasLt())
     w.line("products.close();");
   w.line("step.close();");
   w.close();
@@ -631,10 +622,12 @@ void StepEmitter::interface() {
 }
 
 LogicalResult StepEmitter::run() {
-  if (failed(buildModels()))
+  if (failed(buildModels()) || failed(own.build()))
     return failure();
   header();
   emitKernels();
+  if (!own.empty())
+    own.emitKernels(w);
   places();
   if (failed(products()))
     return failure();

@@ -181,3 +181,59 @@ func.func @scatter_result(%table: tensor<3x4xf32>, %ids: tensor<2xi64>, %u: tens
   %0 = mpt.scatter_add %table, %ids, %u : (tensor<3x4xf32>, tensor<2xi64>, tensor<2x4xf32>) -> tensor<3x5xf32>
   return
 }
+
+// -----
+
+func.func @no_epilogue(%x: tensor<16x32xbf16>, %w: tensor<32x8xbf16>) {
+  // expected-error @below {{'mpt.fused_matmul' op has the epilogue 'nothing', which is no function}}
+  %0 = mpt.fused_matmul %x, %w {epilogue = @nothing, position = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>}
+      : (tensor<16x32xbf16>, tensor<32x8xbf16>) -> tensor<16x8xf32>
+  return
+}
+
+// -----
+
+func.func private @epilogue(tensor<16x8xf32>, tensor<8xf32>) -> tensor<16x8xf32>
+func.func @epilogue_position(%x: tensor<16x32xbf16>, %w: tensor<32x8xbf16>, %bias: tensor<8xf32>) {
+  // expected-error @below {{'mpt.fused_matmul' op gives the product to argument 2 of an epilogue with 2}}
+  %0 = mpt.fused_matmul %x, %w, %bias {epilogue = @epilogue, position = 2 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1>}
+      : (tensor<16x32xbf16>, tensor<32x8xbf16>, tensor<8xf32>) -> tensor<16x8xf32>
+  return
+}
+
+// -----
+
+func.func private @epilogue(tensor<16x8xf32>, tensor<8xf32>) -> tensor<16x8xf32>
+func.func @epilogue_arguments(%x: tensor<16x32xbf16>, %w: tensor<32x8xbf16>, %bias: tensor<8xf32>) {
+  // expected-error @below {{'mpt.fused_matmul' op gives its epilogue 'epilogue' ('tensor<8xf32>', 'tensor<16x8xf32>'), expected ('tensor<16x8xf32>', 'tensor<8xf32>')}}
+  %0 = mpt.fused_matmul %x, %w, %bias {epilogue = @epilogue, position = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1>}
+      : (tensor<16x32xbf16>, tensor<32x8xbf16>, tensor<8xf32>) -> tensor<16x8xf32>
+  return
+}
+
+// -----
+
+func.func private @epilogue(tensor<16x8xf32>) -> tensor<16x8xbf16>
+func.func @epilogue_results(%x: tensor<16x32xbf16>, %w: tensor<32x8xbf16>) {
+  // expected-error @below {{'mpt.fused_matmul' op has results ('tensor<16x8xbf16>'), expected ('tensor<16x8xf32>', 'tensor<16x8xbf16>') from its epilogue 'epilogue'}}
+  %0 = mpt.fused_matmul %x, %w {epilogue = @epilogue, position = 0 : i64, keep, operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>}
+      : (tensor<16x32xbf16>, tensor<32x8xbf16>) -> tensor<16x8xbf16>
+  return
+}
+
+// -----
+
+func.func @fused_sizes(%x: tensor<16x32xbf16>, %w: tensor<16x8xbf16>) {
+  // expected-error @below {{'mpt.fused_matmul' op lhs contracts over 32 elements, rhs over 16}}
+  %0 = mpt.fused_matmul %x, %w {epilogue = @nothing, position = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>}
+      : (tensor<16x32xbf16>, tensor<16x8xbf16>) -> tensor<16x8xf32>
+  return
+}
+
+// -----
+
+func.func @implementation(%x: tensor<16x32xf32>, %w: tensor<32x8xf32>) {
+  // expected-error @below {{'mpt.matmul' op 'mpt.implementation' must be "own" or "cublaslt", found "cutlass"}}
+  %0 = mpt.matmul %x, %w {mpt.implementation = "cutlass"} : (tensor<16x32xf32>, tensor<32x8xf32>) -> tensor<16x8xf32>
+  return
+}

@@ -78,3 +78,13 @@ func.func @adamw(%p: tensor<3xf32>, %s: tensor<f32>, %skip: tensor<i1>) {
          tensor<f32>, tensor<f32>, tensor<i1>) -> (tensor<3xf32>, tensor<3xf32>, tensor<3xf32>)
   return
 }
+
+func.func private @epilogue(tensor<8xf32>, tensor<16x8xf32>) -> tensor<16x8xbf16>
+
+// CHECK-LABEL: func.func @fused_matmul
+// CHECK-NEXT: mpt.fused_matmul %{{.*}}, %{{.*}}, %{{.*}} {epilogue = @epilogue, keep, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1>, position = 1 : i64} : (tensor<16x32xbf16>, tensor<32x8xbf16>, tensor<8xf32>) -> (tensor<16x8xf32>, tensor<16x8xbf16>)
+func.func @fused_matmul(%x: tensor<16x32xbf16>, %w: tensor<32x8xbf16>, %bias: tensor<8xf32>) {
+  %0:2 = mpt.fused_matmul %x, %w, %bias {epilogue = @epilogue, position = 1 : i64, keep, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1>}
+      : (tensor<16x32xbf16>, tensor<32x8xbf16>, tensor<8xf32>) -> (tensor<16x8xf32>, tensor<16x8xbf16>)
+  return
+}

@@ -1,6 +1,6 @@
 // A whole step: places, products, launch list. FP8 codes are written transposed where
 // cuBLASLt needs it, and the inverse scales are passed by pointer.
-// RUN: rm -rf %t && mpt-build %s --target=cuda -o %t
+// RUN: rm -rf %t && mpt-build %s --target=cuda --products=cublaslt -o %t
 // RUN: FileCheck %s < %t/step.cu
 // RUN: FileCheck %s --check-prefix=MANIFEST < %t/manifest.json
 

@@ -124,6 +124,11 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
             Store<uint16_t>{{}, toBF16, args.n}));
   product<Config<Format::BF16, Format::BF16, 64, 6, false>>(
       a, b, args, chain(RowSums{{}, to}, Store<float>{{}, to, args.n}));
+  // Held as [k, m] and [k, n].
+  product<Config<Format::BF16, Format::BF16, 128, 6, false, true, true>>(
+      a, b, args, chain(Store<float>{{}, to, args.n}));
+  product<Config<Format::BF16, Format::BF16, 256, 4, false, false, true>>(
+      a, b, args, chain(Store<float>{{}, to, args.n}));
   attention<64, true>(a, heads, gradF32);
   attention<64, false>(a, heads, grad);
   attention<32, true>(a, headsF32, gradF32);

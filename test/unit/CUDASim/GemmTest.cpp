@@ -25,6 +25,24 @@ INSTANTIATE_TEST_SUITE_P(Orders, Gemm,
                                            "interleaved:2"));
 class GemmErrors : public CudaSimTest {};
 
+/// Elements from one row to the next as held: rows of turned operands are
+/// padded to 16 bytes, with codes that no product may read.
+int strideOf(const Codes &codes, bool turned) {
+  return turned ? (codes.rows + 7) / 8 * 8 : codes.columns;
+}
+std::vector<uint8_t> held(const Codes &codes, bool turned) {
+  if (!turned)
+    return codes.bytes;
+  size_t stride = size_t(strideOf(codes, true));
+  std::vector<uint8_t> bytes(2 * stride * size_t(codes.columns), 0xff);
+  for (size_t row = 0; row < size_t(codes.rows); ++row)
+    for (size_t k = 0; k < size_t(codes.columns); ++k)
+      for (size_t byte = 0; byte < 2; ++byte)
+        bytes[2 * (k * stride + row) + byte] =
+            codes.bytes[2 * (row * size_t(codes.columns) + k) + byte];
+  return bytes;
+}
+
 /// Operands in device memory, described.
 template <typename C> struct Problem {
   Codes a, b;
@@ -33,9 +51,10 @@ template <typename C> struct Problem {
   Operands operands;
 
   Problem(int m, int n, int k)
-      : a(C::a, m, k, 1), b(C::b, n, k, 2), deviceA(a.bytes), deviceB(b.bytes),
-        args{m, n, k, 1.0f, nullptr, nullptr} {
-    EXPECT_EQ(describe<C>(operands, deviceA.get(), k, deviceB.get(), k, args),
+      : a(C::a, m, k, 1), b(C::b, n, k, 2), deviceA(held(a, C::turnedA)),
+        deviceB(held(b, C::turnedB)), args{m, n, k, 1.0f, nullptr, nullptr} {
+    EXPECT_EQ(describe<C>(operands, deviceA.get(), strideOf(a, C::turnedA),
+                          deviceB.get(), strideOf(b, C::turnedB), args),
               "");
   }
   template <typename E> void run(const E &epilogue, int blocks) {
@@ -76,6 +95,14 @@ TEST_P(Gemm, FastAccumulation) {
 TEST_P(Gemm, BF16) {
   checkPlain<Config<Format::BF16, Format::BF16, 128, 4, false>>(190, 136, 336,
                                                                 2);
+}
+/// Operands held as [k, m] and [k, n]: a weight's gradient, and an input's.
+TEST_P(Gemm, TurnedBF16) {
+  constexpr Format F = Format::BF16;
+  checkPlain<Config<F, F, 128, 3, false, true, true>>(190, 136, 337, 2);
+  checkPlain<Config<F, F, 128, 3, false, false, true>>(70, 200, 136, 3);
+  checkPlain<Config<F, F, 256, 2, false, true, false>>(130, 300, 200, 2);
+  checkPlain<Config<F, F, 64, 3, false, true, true>>(5, 37, 65, 132);
 }
 TEST_P(Gemm, SmallAndOdd) {
   using C = Config<Format::BF16, Format::BF16, 64, 2, false>;
@@ -184,6 +211,84 @@ TEST_P(Gemm, BackwardEpilogue) {
   EXPECT_EQ(amax.host()[0], largest);
 }
 
+/// An op as the CUDA back end writes them: codes, sums of 64 rows and row
+/// maxima of 2 v + row, and v itself.
+struct Generated : Op {
+  float *product, *sums, *maxima;
+  uint8_t *codes;
+  TensorMap map;
+  struct State {
+    float largest[2];
+  };
+  static constexpr int stagingPerColumn = 64 + 256;
+  __device__ void begin(State &state, const Tile &) const {
+    state.largest[0] = state.largest[1] = 0.0f;
+  }
+  __device__ void visit(State &state, const Pair &at, float (&v)[2]) const {
+    float y[2] = {};
+    uint8_t code[2] = {};
+    for (int i = 0; i < 2; ++i) {
+      if (!at.inside[i])
+        continue;
+      y[i] = 2.0f * v[i] + static_cast<float>(at.row);
+      code[i] = static_cast<uint8_t>(num::encodeE5M2(y[i]));
+    }
+    storePair(product + int64_t(at.row) * at.tile.n + at.column, v, at);
+    stageCodes(at.tile.staging, at, code);
+    stageColumns(at.tile.staging + 64 * at.tile.columns, at, y);
+    foldRow(state.largest, at, y);
+  }
+  __device__ void end(State &state, const Tile &tile) const {
+    storeCodes(&map, tile, tile.staging);
+    sumColumns(sums, tile, tile.staging + 64 * tile.columns);
+    storeRowMaxima(maxima, tile, state.largest);
+  }
+  template <typename Visit> void visitPointers(Visit visit) const {
+    visit(product);
+    visit(sums);
+    visit(maxima);
+    visit(codes);
+  }
+  std::string describe(int m, int n) {
+    return encodeTensorMap(map, resultMap(codes, m, n));
+  }
+};
+
+/// Through load() and run(): tails in rows and columns, several tiles along n.
+TEST_P(Gemm, GeneratedEpilogue) {
+  using C = Config<Format::E4M3, Format::E4M3, 128, 3, true>;
+  constexpr int m = 150, n = 272, k = 160;
+  Problem<C> problem(m, n, k);
+  DeviceArray<float> d(m * n), sums(3 * n), maxima(std::vector<float>(m, 0.0f));
+  DeviceArray<uint8_t> codes(m * n);
+  gemm::Product<Chain<Generated>> product;
+  load<C>(
+      product, "product", problem.deviceA.get(), k, problem.deviceB.get(), k,
+      problem.args,
+      chain(Generated{{}, d.get(), sums.get(), maxima.get(), codes.get(), {}}));
+  gemm::run<C>("product", kernel<C, Chain<Generated>>, product, nullptr);
+  ASSERT_FALSE(failed()) << firstError();
+  std::vector<float> result = d.host(), sumsHost = sums.host(),
+                     maximaHost = maxima.host();
+  std::vector<uint8_t> codesHost = codes.host();
+  std::vector<float> expected(3 * n, 0.0f);
+  for (int row = 0; row < m; ++row) {
+    float largest = 0.0f;
+    for (int column = 0; column < n; ++column) {
+      size_t at = size_t(row) * n + column;
+      float v = dot(problem.a, problem.b, row, column, true).value;
+      ASSERT_EQ(result[at], v);
+      float y = 2.0f * v + static_cast<float>(row);
+      ASSERT_EQ(codesHost[at], num::encodeE5M2(y));
+      largest = std::max(largest, std::fabs(y));
+      float &sum = expected[size_t(row / 64) * n + column];
+      sum = sum + y;
+    }
+    ASSERT_EQ(maximaHost[size_t(row)], largest);
+  }
+  ASSERT_EQ(sumsHost, expected);
+}
+
 /// What is not a number stays that: in its row and column only, and in amax.
 TEST_P(Gemm, NotANumber) {
   using C = Config<Format::E4M3, Format::E4M3, 64, 2, true>;
@@ -202,10 +307,13 @@ TEST_F(GemmErrors, OperandsThatCannotBe) {
   using C = Config<Format::E4M3, Format::E4M3, 128, 2, true>;
   DeviceArray<uint8_t> a(4096), b(4096);
   Operands operands;
-  Args args = {16, 16, 24, 1.0f, nullptr, nullptr};
+  Args args = {16, 16, 0, 1.0f, nullptr, nullptr};
+  EXPECT_EQ(describe<C>(operands, a.get(), 32, b.get(), 32, args),
+            "product of 16 x 16 x 0, expected positive sizes below 2^30");
+  args.k = 24;
   EXPECT_EQ(describe<C>(operands, a.get(), 24, b.get(), 24, args),
-            "product of 16 x 16 x 24, expected positive sizes below 2^30 and k "
-            "a multiple of 16");
+            "tensor map with a stride of 24 bytes, expected a multiple of 16 "
+            "below 2^40");
   args.k = 32;
   EXPECT_EQ(describe<C>(operands, a.get() + 1, 32, b.get(), 32, args),
             "tensor map of a tensor that is not aligned to 16 bytes");
@@ -218,6 +326,19 @@ TEST_F(GemmErrors, OperandsThatCannotBe) {
                                      Swizzle::Span128)),
       "tensor map with a box of 256 contiguous bytes, expected a multiple "
       "of 16 up to the swizzle's span of 128");
+}
+
+TEST_F(GemmErrors, LoadsNameTheProduct) {
+  using C = Config<Format::E4M3, Format::E4M3, 128, 2, true>;
+  DeviceArray<uint8_t> a(4096);
+  DeviceArray<float> d(16 * 16);
+  gemm::Product<Chain<Store<float>>> product;
+  load<C>(product, "layer/wgrad", a.get(), 40, a.get(), 32,
+          {16, 16, 32, 1.0f, nullptr, nullptr},
+          chain(Store<float>{{}, d.get(), 16}));
+  EXPECT_EQ(takeError(),
+            "product 'layer/wgrad': tensor map with a stride of 40 "
+            "bytes, expected a multiple of 16 below 2^40");
 }
 
 TEST_F(GemmErrors, OperandSmallerThanDescribed) {

@@ -140,6 +140,22 @@ TEST_F(CostModelTest, MeasuredTimesOverrule) {
   EXPECT_FALSE(h200.timeOf({64, 64, 64}, bf16()).measured);
 }
 
+TEST_F(CostModelTest, TimesOfImplementations) {
+  CostModel h200 = modelOf("h200");
+  const std::string entry =
+      R"({"m": 8, "n": 8, "k": 8, "batch": 1, "lhs": "bf16", "rhs": "bf16", )";
+  const std::string text =
+      R"({"format": "mpt-tuning", "version": 1, "target": "h200", "products": [)" +
+      entry + R"("us": 3, "implementation": "own"},)" + entry +
+      R"("us": 2, "implementation": "cublaslt"}]})";
+  auto table = parseTuningTable(text, "table", h200.target);
+  ASSERT_TRUE(static_cast<bool>(table));
+  EXPECT_EQ(table->find({8, 8, 8}, bf16(), "own"), 3);
+  EXPECT_EQ(table->find({8, 8, 8}, bf16(), "cublaslt"), 2);
+  EXPECT_EQ(table->find({8, 8, 8}, bf16()), 2);
+  EXPECT_EQ(table->find({8, 8, 16}, bf16()), std::nullopt);
+}
+
 TEST_F(CostModelTest, RefusesBadTables) {
   CostModel h200 = modelOf("h200");
   auto refusal = [&](const std::string &products,
@@ -157,6 +173,9 @@ TEST_F(CostModelTest, RefusesBadTables) {
             "table: measured on 'h100', expected 'h200'");
   EXPECT_EQ(refusal(entry + "0}"),
             "table: products[0].us: expected more than 0");
+  EXPECT_EQ(refusal(entry + R"(1, "implementation": "cutlass"})"),
+            "table: products[0]: 'implementation' is 'cutlass', expected 'own' "
+            "or 'cublaslt'");
   EXPECT_EQ(refusal(entry + "1}," + entry + "2}"),
             "table: products[1]: shape and formats are there twice");
   EXPECT_EQ(refusal(R"({"m": 0})"), "table: products[0].m: expected an integer "

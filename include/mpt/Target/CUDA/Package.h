@@ -12,6 +12,8 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassOptions.h"
+#include "mpt/Dialect/MPT/Analysis/OwnProducts.h"
+#include "mpt/Precision/PolicyKind.h"
 
 namespace mpt {
 
@@ -20,11 +22,29 @@ struct CUDAPackageOptions {
   std::string weights;
 };
 
+/// Who multiplies (`--mpt-choose-products`), and whether products take in the
+/// kernel behind them (`--mpt-fuse-epilogues`).
 struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
   Option<bool> fuseAttention{
       *this, "fuse-attention",
       llvm::cl::desc("attention in BF16 in one kernel that stores no scores"),
       llvm::cl::init(true)};
+  Option<ProductEngine> products{
+      *this, "products", llvm::cl::desc("who multiplies"),
+      llvm::cl::init(ProductEngine::Auto),
+      llvm::cl::values(
+          clEnumValN(ProductEngine::Own, "own", "our kernels"),
+          clEnumValN(ProductEngine::CublasLt, "cublaslt", "cuBLASLt"),
+          clEnumValN(ProductEngine::Auto, "auto", "the faster one"))};
+  Option<std::string> target{*this, "target",
+                             llvm::cl::desc("machine that runs the step"),
+                             llvm::cl::init(precision::kDefaultTarget)};
+  Option<std::string> tuning{
+      *this, "tuning", llvm::cl::desc("measured times of products (JSON)"),
+      llvm::cl::init("")};
+  Option<bool> epilogues{*this, "epilogues",
+                         llvm::cl::desc("own products take in kernels"),
+                         llvm::cl::init(true)};
   Option<bool> carryCasts{
       *this, "carry-casts",
       llvm::cl::desc("keep low copies of parameters between steps "

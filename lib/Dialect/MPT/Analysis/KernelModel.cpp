@@ -148,8 +148,8 @@ ArrayRef<int64_t> shapeOf(Value value) {
 
 class ModelBuilder {
 public:
-  explicit ModelBuilder(KernelModel &model)
-      : model(model), kernel(model.function) {}
+  ModelBuilder(KernelModel &model, int64_t columns)
+      : model(model), kernel(model.function), wantedColumns(columns) {}
 
   LogicalResult run() {
     if (failed(checkBody()) || failed(findDomain()) || failed(addResults()) ||
@@ -192,6 +192,7 @@ private:
   func::FuncOp kernel;
   func::ReturnOp terminator;
   int64_t size = 1;         ///< points of the domain
+  int64_t wantedColumns;    ///< unless something settles them
   int64_t fixedColumns = 0; ///< as reductions demand, or 0
   SmallVector<PendingMaps, 16> pending;
   /// Where transposed results go, before the columns are known.
@@ -287,6 +288,8 @@ LogicalResult ModelBuilder::findDomain() {
              << (chunkRows ? chunkRows : rows) << " rows"
              << (fixedColumns ? " of its reductions' columns" : "");
     fixedColumns = size / rows;
+  } else if (wantedColumns && size % wantedColumns == 0) {
+    fixedColumns = wantedColumns;
   }
   return success();
 }
@@ -606,10 +609,11 @@ LogicalResult ModelBuilder::finishNode(unsigned id) {
 
 } // namespace
 
-FailureOr<KernelModel> KernelModel::build(func::FuncOp kernel) {
+FailureOr<KernelModel> KernelModel::build(func::FuncOp kernel,
+                                          int64_t columns) {
   KernelModel model;
   model.function = kernel;
-  if (failed(ModelBuilder(model).run()))
+  if (failed(ModelBuilder(model, columns).run()))
     return failure();
   return model;
 }

@@ -8,7 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Analysis/StepPlan.h"
-#include "mpt/Dialect/MPT/Analysis/KernelModel.h"
+#include "mpt/Dialect/MPT/Analysis/Epilogue.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -52,6 +52,7 @@ struct Planner {
   LogicalResult addConstant(ConstantOp op);
   LogicalResult addKernel(func::CallOp call);
   LogicalResult addProduct(ProductOpInterface op);
+  LogicalResult addZeros(FusedMatmulOp op);
   LogicalResult addScatter(ScatterAddOp op);
   LogicalResult addAttention(Operation *op);
   FailureOr<KernelModel *> getModel(func::CallOp call);
@@ -179,17 +180,40 @@ LogicalResult Planner::addProduct(ProductOpInterface op) {
       return failure();
     launch.accesses.push_back(*access);
   }
-  // Inverse scales are read besides (scaled products).
-  for (Value scale :
-       ArrayRef<Value>(llvm::to_vector(op->getOperands())).drop_front(2)) {
-    auto access = read(scale);
+  // Inverse scales are read besides, and what an epilogue needs.
+  for (Value other : op->getOperands().drop_front(2)) {
+    auto access = read(other);
     if (failed(access))
       return failure();
     launch.accesses.push_back(*access);
   }
-  launch.accesses.push_back({newBuffer(views->result.root), 0});
+  if (auto fused = dyn_cast<FusedMatmulOp>(*op)) {
+    for (Value result : fused.getResults())
+      launch.accesses.push_back({newBuffer(result), 0});
+    launch.numWritten = fused.getNumResults();
+    if (failed(addZeros(fused)))
+      return failure();
+  } else {
+    launch.accesses.push_back({newBuffer(views->result.root), 0});
+  }
   launch.product = *views;
   plan.launches.push_back(std::move(launch));
+  return success();
+}
+
+/// Maxima that an epilogue's tiles are added to begin as zeros.
+LogicalResult Planner::addZeros(FusedMatmulOp op) {
+  auto model = KernelModel::build(getEpilogueFunction(op));
+  if (failed(model))
+    return failure();
+  for (unsigned index : getZeroedResults(*model)) {
+    unsigned buffer = bufferOf[op.getResult(index + op.getKeep())];
+    StepPlan::Launch fill{StepPlan::LaunchKind::Fill,
+                          (getStableName(op) + "/amax").str()};
+    fill.accesses = {{buffer, 0}};
+    fill.bytes = plan.buffers[buffer].bytes;
+    plan.launches.push_back(std::move(fill));
+  }
   return success();
 }
 

@@ -13,6 +13,7 @@ using namespace mpt;
 
 TransposeOp mpt::getWriteThrough(Value productResult) {
   if (!productResult.getDefiningOp<ProductOpInterface>() ||
+      productResult.getDefiningOp<FusedMatmulOp>() ||
       !productResult.hasOneUse())
     return nullptr;
   auto transpose = dyn_cast<TransposeOp>(*productResult.user_begin());
@@ -96,8 +97,13 @@ void setBatch(const Layout &layout, ProductView &view, int64_t (&sizes)[2]) {
   }
 }
 
-/// The view of a product's result inside its own or its transposed buffer.
-std::optional<StorageView> getResultView(Value result) {
+/// The view of a product's result inside its own or its transposed buffer. What
+/// an epilogue takes may have no buffer.
+std::optional<StorageView> getResultView(ProductOpInterface op) {
+  if (auto fused = dyn_cast<FusedMatmulOp>(*op))
+    return StorageView{fused.getKeep() ? fused.getResult(0) : Value(),
+                       Layout::contiguous(fused.getProductType().getShape())};
+  Value result = op->getResult(0);
   auto shape = cast<RankedTensorType>(result.getType()).getShape();
   TransposeOp transpose = getWriteThrough(result);
   if (!transpose)
@@ -153,7 +159,7 @@ std::optional<ProductViews> mpt::getProductViews(ProductOpInterface op,
   auto rhs = getStorageView(op.getRhsOperand().get());
   if (!rhs)
     return std::nullopt;
-  auto result = getResultView(op->getResult(0));
+  auto result = getResultView(op);
   problem = 0;
   bool shared = rhs->layout.shape.size() == 2 && lhs->layout.shape.size() > 2;
   Batching batching{{lhs->layout, rhs->layout, result->layout}};

@@ -53,6 +53,13 @@ LogicalResult MPTDialect::verifyOperationAttribute(Operation *op,
       !isa<StringAttr>(attribute.getValue()))
     return op->emitOpError() << "'" << kNameAttr << "' must be a string, found "
                              << attribute.getValue();
+  if (attribute.getName() == kImplementationAttr) {
+    auto value = dyn_cast<StringAttr>(attribute.getValue());
+    if (!value || (value != "own" && value != "cublaslt"))
+      return op->emitOpError() << "'" << kImplementationAttr
+                               << "' must be \"own\" or \"cublaslt\", found "
+                               << attribute.getValue();
+  }
   if (attribute.getName() == kGraphHashAttr) {
     auto hash = dyn_cast<StringAttr>(attribute.getValue());
     if (!hash || hash.size() != 16 ||

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/IR/PatternMatch.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mpt/Dialect/MPT/IR/MPTDialect.h"
 
 using namespace mlir;
@@ -115,6 +116,7 @@ LogicalResult MatmulOp::inferReturnTypes(MLIRContext *context,
   OpOperand &OP::getRhsOperand() { return getRhsMutable(); }
 MPT_PRODUCT_INTERFACE(MatmulOp)
 MPT_PRODUCT_INTERFACE(ScaledMatmulOp)
+MPT_PRODUCT_INTERFACE(FusedMatmulOp)
 #undef MPT_PRODUCT_INTERFACE
 
 LogicalResult MatmulOp::buildVJP(OpBuilder &b, ArrayRef<Value> dys,
@@ -142,20 +144,30 @@ LogicalResult MatmulOp::buildVJP(OpBuilder &b, ArrayRef<Value> dys,
   return success();
 }
 
-LogicalResult ScaledMatmulOp::verify() {
+/// What products of stored operands have in common; `sizes` are theirs.
+template <typename Op>
+static LogicalResult verifyOperands(Op op, ProductSizes &sizes) {
   // Tablegen checks the sum of the segments, not that lhs and rhs are one each.
-  ArrayRef<int32_t> segments = getProperties().operandSegmentSizes;
+  ArrayRef<int32_t> segments = op.getProperties().operandSegmentSizes;
   if (segments[0] != 1 || segments[1] != 1)
-    return emitOpError() << "takes one lhs and one rhs, found " << segments[0]
-                         << " and " << segments[1];
+    return op.emitOpError() << "takes one lhs and one rhs, found "
+                            << segments[0] << " and " << segments[1];
   std::string problem;
-  auto sizes =
-      sizesOf(getLhs().getType().getShape(), getRhs().getType().getShape(),
-              getTransposeLhs(), getTransposeRhs(), getFoldBatch(), problem);
-  if (failed(sizes))
-    return emitOpError() << problem << ": " << getLhs().getType() << " and "
-                         << getRhs().getType();
-  if (getY().getType().getShape() != ArrayRef(sizes->resultShape))
+  auto found = sizesOf(op.getLhs().getType().getShape(),
+                       op.getRhs().getType().getShape(), op.getTransposeLhs(),
+                       op.getTransposeRhs(), op.getFoldBatch(), problem);
+  if (failed(found))
+    return op.emitOpError() << problem << ": " << op.getLhs().getType()
+                            << " and " << op.getRhs().getType();
+  sizes = *found;
+  return success();
+}
+
+LogicalResult ScaledMatmulOp::verify() {
+  ProductSizes sizes;
+  if (failed(verifyOperands(*this, sizes)))
+    return failure();
+  if (getY().getType().getShape() != ArrayRef(sizes.resultShape))
     return emitOpError() << "result of type " << getY().getType()
                          << " does not fit its operands";
   // Of a view, the scale fits what is viewed.
@@ -170,6 +182,43 @@ LogicalResult ScaledMatmulOp::verify() {
       return emitOpError() << "takes an inverse scale that broadcasts to "
                            << codes.getType() << ", found " << scale.getType();
   }
+  return success();
+}
+
+RankedTensorType FusedMatmulOp::getProductType() {
+  return RankedTensorType::get(sizesOf(*this).resultShape,
+                               Float32Type::get(getContext()));
+}
+
+LogicalResult FusedMatmulOp::verify() {
+  ProductSizes sizes;
+  if (failed(verifyOperands(*this, sizes)))
+    return failure();
+  if (getPosition() > getOthers().size())
+    return emitOpError() << "gives the product to argument " << getPosition()
+                         << " of an epilogue with " << getOthers().size() + 1;
+  return success();
+}
+
+LogicalResult FusedMatmulOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto kernel = symbols.lookupNearestSymbolFrom<FunctionOpInterface>(
+      *this, getEpilogueAttr());
+  if (!kernel)
+    return emitOpError() << "has the epilogue '" << getEpilogue()
+                         << "', which is no function";
+  SmallVector<Type> arguments(getOthers().getTypes());
+  arguments.insert(arguments.begin() + getPosition(), getProductType());
+  SmallVector<Type> results(kernel.getResultTypes());
+  if (getKeep())
+    results.insert(results.begin(), getProductType());
+  if (kernel.getArgumentTypes() != ArrayRef<Type>(arguments))
+    return emitOpError() << "gives its epilogue '" << getEpilogue() << "' ("
+                         << TypeRange(arguments) << "), expected ("
+                         << TypeRange(kernel.getArgumentTypes()) << ")";
+  if (TypeRange(getResultTypes()) != TypeRange(results))
+    return emitOpError() << "has results (" << getResultTypes()
+                         << "), expected (" << TypeRange(results)
+                         << ") from its epilogue '" << getEpilogue() << "'";
   return success();
 }
 

@@ -94,8 +94,11 @@ struct KernelPhase {
 
 class KernelModel {
 public:
-  /// Reports, on the op in question, what cannot be in a kernel.
-  static mlir::FailureOr<KernelModel> build(mlir::func::FuncOp kernel);
+  /// Reports, on the op in question, what cannot be in a kernel. The columns of
+  /// the domain are `columns` where nothing in the kernel settles them (0: as
+  /// many as can be accessed at single strides).
+  static mlir::FailureOr<KernelModel> build(mlir::func::FuncOp kernel,
+                                            int64_t columns = 0);
 
   mlir::func::FuncOp function;
   /// The domain: n = r * columns + c.

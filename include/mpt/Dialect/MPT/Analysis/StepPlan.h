@@ -48,8 +48,10 @@ struct StepPlan {
     /// The op of the step that this launches; null for copies and fills.
     mlir::Operation *op = nullptr;
     /// Kernel: arguments, then results. Product: lhs, rhs, inverse scales,
-    /// result. Scatter: init, ids, updates, result. Copy: source, result.
-    /// Fill: result. Attention and its gradient: operands, then results.
+    /// result; with an epilogue, its other arguments and its results, of which
+    /// the product comes first where it is kept. Scatter: init, ids, updates,
+    /// result. Copy: source, result. Fill: result. Attention and its gradient:
+    /// operands, then results.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;

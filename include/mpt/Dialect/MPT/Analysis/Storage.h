@@ -38,6 +38,7 @@ struct ProductView {
   int64_t batch[2] = {0, 0};
 };
 /// The strides of a whole product.
+/// The root of a result that an epilogue takes is null unless it is kept.
 struct ProductViews {
   int64_t m, n, k, batch[2];
   ProductView lhs, rhs, result;

@@ -32,7 +32,8 @@ def MPT_Dialect : Dialect {
     open range that an integer input must stay in), `mpt.ignore_index`,
     `mpt.amax` (on a product: the largest magnitudes of lhs and rhs in its
     profile; on a cast: that of its operand), `mpt.graph_hash` (on the module:
-    which forward graph this is, as 16 hex digits).
+    which forward graph this is, as 16 hex digits), `mpt.implementation` and
+    `mpt.reason` (on a product of a CUDA step: `own` or `cublaslt`, and why).
   }];
   let dependentDialects = ["::mlir::func::FuncDialect"];
   let useDefaultAttributePrinterParser = 1;

@@ -16,6 +16,7 @@
 #include "mlir/IR/Dialect.h"
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
 #include "mlir/IR/TensorEncoding.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
@@ -40,6 +41,8 @@ inline constexpr llvm::StringLiteral kAmaxAttr = "mpt.amax";
 inline constexpr llvm::StringLiteral kRangeAttr = "mpt.range";
 inline constexpr llvm::StringLiteral kIgnoreIndexAttr = "mpt.ignore_index";
 inline constexpr llvm::StringLiteral kGraphHashAttr = "mpt.graph_hash";
+inline constexpr llvm::StringLiteral kImplementationAttr = "mpt.implementation";
+inline constexpr llvm::StringLiteral kReasonAttr = "mpt.reason";
 
 /// The op's `mpt.name`, or its op name where it has none.
 llvm::StringRef getStableName(mlir::Operation *op);

@@ -13,6 +13,7 @@
 include "mpt/Dialect/MPT/IR/MPTBase.td"
 include "mpt/Dialect/MPT/IR/MPTInterfaces.td"
 include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 

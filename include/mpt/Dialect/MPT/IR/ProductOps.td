@@ -50,4 +50,34 @@ def MPT_ScaledMatmulOp : MPT_Op<"scaled_matmul",
   let hasVerifier = 1;
 }
 
+def MPT_FusedMatmulOp : MPT_Op<"fused_matmul",
+    [AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<MPT_ProductOpInterface>,
+     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "product whose result a kernel takes while it is in registers";
+  let description = [{
+    As `mpt.scaled_matmul`, followed by a call of the kernel function `epilogue`:
+    its argument number `position` is the product's result, `others` are the
+    other arguments in their order. Results are the kernel's; with `keep`, the
+    product's own comes first. `--mpt-fuse-epilogues` makes it.
+
+        %r:2 = mpt.fused_matmul %x, %w, %sx, %sw, %bias
+            {epilogue = @kernel_4, position = 0 : i64, ...}
+  }];
+  let arguments = (ins MPT_StorageTensor:$lhs, MPT_StorageTensor:$rhs,
+                       Optional<MPT_F32Tensor>:$lhs_inverse_scale,
+                       Optional<MPT_F32Tensor>:$rhs_inverse_scale,
+                       Variadic<MPT_AnyTensor>:$others,
+                       UnitAttr:$transpose_lhs, UnitAttr:$transpose_rhs,
+                       UnitAttr:$fold_batch, OptionalAttr<MPT_RoleAttr>:$role,
+                       FlatSymbolRefAttr:$epilogue, I64Attr:$position,
+                       UnitAttr:$keep);
+  let results = (outs Variadic<MPT_AnyTensor>:$results);
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The type of the product's own result.
+    ::mlir::RankedTensorType getProductType();
+  }];
+}
+
 #endif // MPT_DIALECT_MPT_IR_PRODUCTOPS

@@ -10,6 +10,7 @@
 #define MPT_DIALECT_MPT_TRANSFORMS_PASSES_H
 
 #include "mlir/Pass/Pass.h"
+#include "mpt/Dialect/MPT/Analysis/OwnProducts.h"
 #include "mpt/Precision/PolicyKind.h"
 
 namespace mpt {

@@ -334,6 +334,62 @@ def Fuse : Pass<"mpt-fuse", "::mlir::ModuleOp"> {
   ];
 }
 
+def ChooseProducts : Pass<"mpt-choose-products", "::mlir::ModuleOp"> {
+  let summary = "our kernel or cuBLASLt, product by product";
+  let description = [{
+    For CUDA. Expects `@step` as `--mpt-fuse` leaves it. Every product gets
+    `mpt.implementation`, `own` (include/mpt/CUDA/Gemm.h) or `cublaslt`, and
+    `mpt.reason`. Our kernels take products in FP8 and BF16 that are no batch;
+    with `products=auto`, those that are faster: as measured where `tuning` has
+    times of both, else as predicted for `target`.
+
+        %y = mpt.scaled_matmul %x, %w : (tensor<256x128xbf16>, tensor<128x512xbf16>) -> tensor<256x512xf32>
+
+    gets
+
+        {mpt.implementation = "own", mpt.reason = "predicted: own 2.1 us, cublaslt 2.1 us"}
+  }];
+  let options = [
+    Option<"products", "products", "::mpt::ProductEngine",
+           "::mpt::ProductEngine::Auto", "who multiplies", [{
+      ::llvm::cl::values(
+        clEnumValN(::mpt::ProductEngine::Own, "own",
+                   "our kernels, but for products that they do not take"),
+        clEnumValN(::mpt::ProductEngine::CublasLt, "cublaslt", "cuBLASLt"),
+        clEnumValN(::mpt::ProductEngine::Auto, "auto", "the faster one"))
+    }]>,
+    Option<"target", "target", "std::string",
+           "::mpt::precision::kDefaultTarget", "machine that runs the step">,
+    Option<"tuning", "tuning", "std::string", "\"\"",
+           "measured times of products on the target (JSON)">
+  ];
+  let statistics = [
+    Statistic<"numOwn", "own", "products of our kernels">,
+    Statistic<"numCublasLt", "cublaslt", "products of cuBLASLt">
+  ];
+}
+
+def FuseEpilogues : Pass<"mpt-fuse-epilogues", "::mlir::ModuleOp"> {
+  let summary = "products of our kernels take in the kernel behind them";
+  let description = [{
+    Expects `@step` as `--mpt-choose-products` leaves it. A product that is
+    `own` and whose result a kernel reads at the product's own rows and columns
+    becomes one `mpt.fused_matmul` with that kernel. What needs whole rows
+    (layer norm, softmax) stays a kernel; who else reads the product keeps it in
+    memory.
+
+        %0 = mpt.scaled_matmul %x, %w {mpt.implementation = "own"}
+        %y = call @kernel_3(%0, %bias)
+
+    becomes
+
+        %y = mpt.fused_matmul %x, %w, %bias {epilogue = @kernel_3, position = 0 : i64}
+  }];
+  let options = [Option<"remarks", "remarks", "bool", "false",
+                        "say why a kernel behind an own product stays one">];
+  let statistics = [Statistic<"numFused", "fused", "products with an epilogue">];
+}
+
 def PlanMemory : Pass<"mpt-plan-memory", "::mlir::ModuleOp"> {
   let summary = "give the step's values places in one arena";
   let description = [{
