@@ -157,6 +157,8 @@ LogicalResult Writer::launches() {
         json.attribute("bytes", launch.bytes);
         access("result", launch.accesses[0]);
         break;
+      case StepPlan::LaunchKind::Group:
+        llvm_unreachable("the CPU's plan groups nothing");
       }
     });
   return status;

@@ -105,8 +105,9 @@ namespace {
 
 class Emitter {
 public:
-  Emitter(const KernelModel &model, StringRef name, SourceWriter &w)
-      : model(model), kernel(model.function), name(name),
+  Emitter(const KernelModel &model, StringRef name, KernelForm form,
+          SourceWriter &w)
+      : model(model), kernel(model.function), name(name), form(form),
         launch(getLaunchShape(model)), w(w), bodies(kernel.getContext()),
         rowValues(model.nodes.size()), rowEntered(model.nodes.size(), false) {
     demandRows();
@@ -160,10 +161,23 @@ private:
     return false;
   }
   bool keepsRows() const { return launch.sharedBytes > 0; }
+  bool isPart() const { return form != KernelForm::Kernel; }
+  /// What tells threads apart: of the grid, or of the part's share of it.
+  std::string inGrid(StringRef what) const {
+    return ((isPart() ? "block." : "mpt::grid") + what + "()").str();
+  }
+  std::string threadId() const {
+    return inGrid(isPart() ? "threadId" : "ThreadId");
+  }
+  std::string warpId() const { return inGrid(isPart() ? "warpId" : "WarpId"); }
+  std::string threads() const {
+    return inGrid(isPart() ? "threads" : "Threads");
+  }
 
   const KernelModel &model;
   func::FuncOp kernel;
   StringRef name;
+  KernelForm form;
   LaunchShape launch;
   SourceWriter &w;
   ExpressionEmitter bodies;
@@ -563,9 +577,9 @@ void Emitter::declareKept() {
 
 void Emitter::emitRows() {
   bool isWarp = launch.shape == Shape::WarpPerRow;
-  if (model.rows > 1 || !isWarp) {
-    w.assign("const int64_t row",
-             isWarp ? "mpt::gridWarpId()" : "mpt::gridThreadId()");
+  // A part's block has more warps than a kernel of one row is launched with.
+  if (model.rows > 1 || !isWarp || isPart()) {
+    w.assign("const int64_t row", isWarp ? warpId() : threadId());
     w.line("if (row >= " + Twine(model.rows) + ")");
     w.line("  return;");
   } else if (anyPerRow(model)) {
@@ -578,9 +592,11 @@ void Emitter::emitRows() {
 void Emitter::emitElements() {
   enterRow();
   prepare(0);
-  std::string head = "for (int64_t c = mpt::gridThreadId(); c < " +
-                     std::to_string(model.columns) + ";";
-  std::string step = "c += mpt::gridThreads()) {";
+  std::string count = form == KernelForm::CountPart
+                          ? std::string("count")
+                          : std::to_string(model.columns);
+  std::string head = "for (int64_t c = " + threadId() + "; c < " + count + ";";
+  std::string step = "c += " + threads() + ") {";
   if (head.size() + step.size() + 3 <= 80) {
     w.open(head + " " + step);
   } else {
@@ -604,8 +620,8 @@ static void emitRowsOfChunk(const KernelModel &model, SourceWriter &w) {
 }
 
 void Emitter::emitColumns() {
-  w.line("const int64_t chunk = blockIdx.y;");
-  w.line("const int64_t c = mpt::gridThreadId();");
+  w.assign("const int64_t chunk", isPart() ? "block.row()" : "blockIdx.y");
+  w.assign("const int64_t c", threadId());
   w.line("if (c >= " + Twine(model.columns) + ")");
   w.line("  return;");
   for (auto [i, each] : llvm::enumerate(model.results))
@@ -625,7 +641,7 @@ void Emitter::emitColumns() {
 /// A lane owns the columns c = lane mod 32 of the chunk's sums, in every row.
 void Emitter::emitChunks() {
   int64_t chunks = llvm::divideCeil(model.rows, KernelModel::kChunkRows);
-  w.line("const int64_t chunk = mpt::gridWarpId();");
+  w.assign("const int64_t chunk", warpId());
   w.line("if (chunk >= " + Twine(chunks) + ")");
   w.line("  return;");
   declareKept();
@@ -670,12 +686,19 @@ void Emitter::comment(StringRef uses) {
       "a thread an element", "a thread a row", "a warp a row",
       "a thread a column of 64 rows", "a warp 64 rows"};
   w.comment(text + ".");
-  w.comment(Twine(model.rows) + " x " + Twine(model.columns) + ", " +
-            shapes[static_cast<int>(launch.shape)] + ". " + uses);
+  std::string size =
+      form == KernelForm::CountPart
+          ? "`count` elements"
+          : std::to_string(model.rows) + " x " + std::to_string(model.columns);
+  w.comment(size + ", " + shapes[static_cast<int>(launch.shape)] + ". " + uses);
 }
 
 void Emitter::signature() {
   SmallVector<std::string> parameters;
+  if (isPart())
+    parameters.push_back("const mpt::PartBlock &block");
+  if (form == KernelForm::CountPart)
+    parameters.push_back("int64_t count");
   for (unsigned a = 0; a < kernel.getNumArguments(); ++a) {
     auto type = cast<RankedTensorType>(kernel.getArgumentTypes()[a]);
     parameters.push_back(("const " + memoryType(type.getElementType()) + " *" +
@@ -694,6 +717,8 @@ void Emitter::signature() {
   }
   std::string head =
       "__global__ void __launch_bounds__(" + std::to_string(launch.block) + ")";
+  if (isPart())
+    head = "__device__ inline void";
   std::string whole =
       (head + " " + name + "(" + llvm::join(parameters, ", ") + ") {").str();
   if (whole.size() <= 80)
@@ -730,6 +755,6 @@ void Emitter::run(StringRef uses) {
 } // namespace
 
 void cuda::emitKernel(const KernelModel &model, StringRef name, StringRef uses,
-                      SourceWriter &writer) {
-  Emitter(model, name, writer).run(uses);
+                      SourceWriter &writer, KernelForm form) {
+  Emitter(model, name, form, writer).run(uses);
 }

@@ -34,6 +34,7 @@ struct Writer : ManifestWriter {
   void buffers();
   void launches();
   void product(const StepPlan::Launch &launch);
+  void parts(const StepPlan::Launch &group);
   void view(StringRef key, const ProductView &view, Type element) {
     json.attributeObject(key, [&] {
       json.attribute("dtype", getDtypeName(element));
@@ -72,9 +73,22 @@ void Writer::product(const StepPlan::Launch &launch) {
   view("result", views.result, element(launch.op->getResult(0)));
 }
 
+void Writer::parts(const StepPlan::Launch &group) {
+  json.attributeArray("parts", [&] {
+    for (const StepPlan::Part &part : group.parts)
+      json.object([&] {
+        json.attribute("name", part.name);
+        json.attribute("symbol", cast<func::CallOp>(part.op).getCallee());
+        accesses("args", group.getAccesses(part));
+        json.attribute("written", part.numWritten);
+      });
+  });
+}
+
 void Writer::launches() {
+  unsigned numGroups = 0;
   static constexpr StringLiteral ops[] = {"kernel", "product", "scatter_add",
-                                          "copy", "fill"};
+                                          "copy",   "fill",    "group"};
   for (const StepPlan::Launch &launch : plan.launches)
     json.object([&] {
       json.attribute("op", ops[static_cast<int>(launch.kind)]);
@@ -89,6 +103,11 @@ void Writer::launches() {
       }
       if (launch.bytes)
         json.attribute("bytes", launch.bytes);
+      if (launch.kind == StepPlan::LaunchKind::Group) {
+        json.attribute("symbol", memory.tables[numGroups++].name);
+        parts(launch);
+        return;
+      }
       accesses("args", launch.accesses);
       json.attribute("written", launch.numWritten);
     });

@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/CUDA/Package.h"
+#include "GroupEmitter.h"
 #include "StepEmitter.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
@@ -59,7 +60,9 @@ LogicalResult mpt::writeCUDAPackage(ModuleOp module,
   func::FuncOp step = getStage(module, "step", "mpt-build");
   if (!step)
     return failure();
-  FailureOr<StepPlan> plan = StepPlan::build(step);
+  StepPlanOptions planning;
+  planning.canGroup = cuda::canBePart;
+  FailureOr<StepPlan> plan = StepPlan::build(step, planning);
   if (failed(plan))
     return failure();
   auto hash = module->getAttrOfType<StringAttr>(kGraphHashAttr);

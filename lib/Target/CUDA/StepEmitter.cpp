@@ -10,6 +10,7 @@
 
 #include "StepEmitter.h"
 #include "ExpressionEmitter.h"
+#include "GroupEmitter.h"
 #include "KernelEmitter.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -32,6 +33,7 @@ struct StepEmitter {
   SourceWriter w;
   /// Kernels by symbol, in order of their first launch.
   llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
+  std::optional<GroupEmitter> groups;
   unsigned nextProduct = 0;
 
   StepEmitter(const StepPlan &plan, const DeviceMemory &memory,
@@ -80,21 +82,24 @@ Type elementOf(Value value) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StepEmitter::buildModels() {
-  for (const StepPlan::Launch &launch : plan.launches) {
-    if (launch.kind != StepPlan::LaunchKind::Kernel)
-      continue;
-    auto call = cast<func::CallOp>(launch.op);
+  LogicalResult status = success();
+  plan.forEachCall([&](func::CallOp call, StringRef, auto) {
     std::unique_ptr<KernelModel> &model = kernels[call.getCallee()];
-    if (model)
-      continue;
+    if (model || failed(status))
+      return;
     auto built =
         KernelModel::build(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
             call, call.getCalleeAttr()));
     if (failed(built))
-      return failure();
-    model = std::make_unique<KernelModel>(std::move(*built));
-  }
-  return success();
+      status = failure();
+    else
+      model = std::make_unique<KernelModel>(std::move(*built));
+  });
+  if (succeeded(status))
+    groups.emplace(plan, memory, [&](StringRef symbol) -> const KernelModel & {
+      return *kernels[symbol];
+    });
+  return status;
 }
 
 void StepEmitter::header() {
@@ -106,6 +111,8 @@ void StepEmitter::header() {
             "// ");
   w.blank();
   w.line("#include \"mpt/CUDA/Kernels.h\"");
+  if (!memory.tables.empty())
+    w.line("#include \"mpt/CUDA/Parts.h\"");
   if (hasProducts())
     w.line("#include \"mpt/CUDA/Products.h\"");
   w.line("#include \"mpt/CUDA/Step.h\"");
@@ -126,12 +133,15 @@ void StepEmitter::emitKernels() {
     }
   for (auto &[symbol, model] : kernels) {
     auto [first, count] = uses[symbol];
+    if (count == 0)
+      continue; // in groups only
     std::string text = ("For " + first).str();
     if (count > 1)
       text += " and " + std::to_string(count - 1) + " more";
     emitKernel(*model, symbol, text + ".", w);
     w.blank();
   }
+  groups->emitKernels(w);
 }
 
 //===----------------------------------------------------------------------===//
@@ -147,6 +157,9 @@ void StepEmitter::places() {
     if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
       w.line("constexpr size_t " + buffer.name + " = " + Twine(buffer.offset) +
              ";");
+  for (const DeviceMemory::Buffer &table : memory.tables)
+    w.line("constexpr size_t " + table.name + " = " + Twine(table.offset) +
+           ";");
   w.line("} // namespace offset");
   w.line("// clang-format on");
   w.assign("constexpr size_t memoryBytes", Twine(memory.bytes));
@@ -390,6 +403,9 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
             quoted(launch.name)},
            ";");
     break;
+  case StepPlan::LaunchKind::Group:
+    groups->emitLaunch(launch, w);
+    break;
   }
 }
 
@@ -500,6 +516,7 @@ void StepEmitter::constants() {
     table.push_back("{offset::" + memory.buffers[index].name + ", sizeof(" +
                     name + "), " + name + "}");
   }
+  llvm::append_range(table, groups->emitTables(w));
   w.line("const std::vector<mpt::Constant> constants = {");
   for (const std::string &entry : table)
     w.line("    " + entry + ",");
@@ -547,6 +564,9 @@ void StepEmitter::tables() {
     if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
       w.line("    {offset::" + buffer.name + ", " + Twine(buffer.bytes) +
              ", \"" + buffer.name + "\"},");
+  for (const DeviceMemory::Buffer &table : memory.tables)
+    w.line("    {offset::" + table.name + ", " + Twine(table.bytes) + ", \"" +
+           table.name + "\"},");
   w.line("};");
   w.blank();
   w.line("// clang-format on");

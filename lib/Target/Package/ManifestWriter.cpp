@@ -137,8 +137,8 @@ static std::optional<std::pair<unsigned, Layout>> getArgumentView(Value value) {
 
 /// An update reads parameter and gradient; which of the step's values they are,
 /// the kernel's call says.
-void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
-  auto call = cast<func::CallOp>(launch.op);
+void ManifestWriter::gradientsOfUpdates(func::CallOp call,
+                                        ArrayRef<StepPlan::Access> accesses) {
   auto kernel = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
       call, call.getCalleeAttr());
   kernel.walk([&](AdamWOp update) {
@@ -151,7 +151,7 @@ void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
     auto source = getStorageView(call.getOperand(grad->first));
     if (!bound || !source || !source->layout.isContiguous())
       return;
-    gradient(plan.arguments[bound->first].name, launch.accesses[grad->first],
+    gradient(plan.arguments[bound->first].name, accesses[grad->first],
              grad->second);
   });
 }
@@ -162,9 +162,10 @@ void ManifestWriter::gradients() {
       if (findGradientResult(plan, result))
         gradient(result.name, result.access,
                  Layout::contiguous(result.type.getShape()));
-    for (const StepPlan::Launch &launch : plan.launches)
-      if (launch.kind == StepPlan::LaunchKind::Kernel)
-        gradientsOfUpdates(launch);
+    plan.forEachCall(
+        [&](func::CallOp call, StringRef, ArrayRef<StepPlan::Access> accesses) {
+          gradientsOfUpdates(call, accesses);
+        });
   });
 }
 

@@ -45,7 +45,8 @@ struct ManifestWriter {
 private:
   void argument(const StepPlan::Argument &argument);
   void scaleStateInit(const StepPlan::Argument &argument);
-  void gradientsOfUpdates(const StepPlan::Launch &launch);
+  void gradientsOfUpdates(mlir::func::CallOp call,
+                          llvm::ArrayRef<StepPlan::Access> accesses);
   void gradient(llvm::StringRef parameter, StepPlan::Access access,
                 const Layout &layout);
 };

@@ -34,6 +34,8 @@ StringRef describe(StepPlan::LaunchKind kind) {
     return "copy";
   case StepPlan::LaunchKind::Fill:
     return "fill";
+  case StepPlan::LaunchKind::Group:
+    return "group";
   }
   llvm_unreachable("all kinds are listed");
 }
@@ -62,6 +64,8 @@ void printLaunches(func::FuncOp step, const StepPlan &plan) {
   }
 }
 
+bool groupAll(const KernelModel &) { return true; }
+
 struct PlanMemory : mpt::impl::PlanMemoryBase<PlanMemory> {
   using PlanMemoryBase::PlanMemoryBase;
 
@@ -69,7 +73,10 @@ struct PlanMemory : mpt::impl::PlanMemoryBase<PlanMemory> {
     func::FuncOp step = getStage(getOperation(), "step", "mpt-plan-memory");
     if (!step)
       return signalPassFailure();
-    FailureOr<StepPlan> plan = StepPlan::build(step);
+    StepPlanOptions options;
+    if (group)
+      options.canGroup = groupAll;
+    FailureOr<StepPlan> plan = StepPlan::build(step, options);
     if (failed(plan))
       return signalPassFailure();
     Builder builder(&getContext());
