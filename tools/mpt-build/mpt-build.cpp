@@ -118,7 +118,8 @@ static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
   mpt::buildCUDAPipeline(manager);
   if (failed(manager.run(module)))
     return mlir::failure();
-  return mpt::writeCUDAPackage(module, {findWeights()}, outputDir);
+  return mpt::writeCUDAPackage(module, {findWeights(), &llvm::outs()},
+                               outputDir);
 }
 
 static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
@@ -134,8 +135,8 @@ static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
   mpt::buildCPUPipeline(manager);
   if (failed(manager.run(module)))
     return mlir::failure();
-  return mpt::writeCPUPackage(module, {engine, cpuName, findWeights()},
-                              outputDir);
+  return mpt::writeCPUPackage(
+      module, {engine, cpuName, findWeights(), &llvm::outs()}, outputDir);
 }
 
 static mlir::LogicalResult buildKernelsInto(mlir::ModuleOp module) {

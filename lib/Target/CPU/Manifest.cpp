@@ -188,6 +188,7 @@ LogicalResult mpt::writeManifest(const StepPlan &plan, const ManifestInfo &info,
     });
     writer.signature();
     json.attribute("arena_bytes", plan.arenaBytes);
+    writer.memoryReport();
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { status = writer.launches(); });
     writer.gradients();

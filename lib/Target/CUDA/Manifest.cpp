@@ -132,6 +132,7 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     writer.signature();
     json.attribute("memory_bytes", memory.bytes);
     json.attribute("arena_bytes", plan.arenaBytes);
+    writer.memoryReport();
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { writer.launches(); });
     writer.gradients();

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/Package/ManifestWriter.h"
+#include "mpt/Dialect/MPT/Analysis/MemoryReport.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/Support/Format.h"
 
@@ -166,6 +167,17 @@ void ManifestWriter::gradients() {
         [&](func::CallOp call, StringRef, ArrayRef<StepPlan::Access> accesses) {
           gradientsOfUpdates(call, accesses);
         });
+  });
+}
+
+void ManifestWriter::memoryReport() {
+  MemoryReport report = MemoryReport::of(plan);
+  json.attributeObject("memory", [&] {
+    json.attribute("total", report.total());
+    report.forEach(
+        [&](StringRef name, int64_t bytes) { json.attribute(name, bytes); });
+    json.attribute("live", report.liveBytes);
+    json.attribute("peak_at", report.peakAt);
   });
 }
 

@@ -17,6 +17,8 @@ namespace mpt {
 struct CUDAPackageOptions {
   /// Safetensors file with the parameters' initial values; empty: none.
   std::string weights;
+  /// Where to say, once the package is written, what its memory holds.
+  llvm::raw_ostream *report = nullptr;
 };
 
 /// From a step (with or without casts) to kernels, products, scatters and

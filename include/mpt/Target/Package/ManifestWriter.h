@@ -41,6 +41,8 @@ struct ManifestWriter {
   /// gradient lies after the backward pass, with strides in elements unless it
   /// is dense. A constant gradient, which no launch stores, is not in it.
   void gradients();
+  /// The object `memory`: bytes by what they are for (MemoryReport).
+  void memoryReport();
 
 private:
   void argument(const StepPlan::Argument &argument);
