@@ -24,52 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "python")]
 
+from mpt.study.sizes import write_model  # noqa: E402
+
 POLL_SECONDS = 0.005
-
-
-# The models.
-
-
-def write_model(layers: int, hidden: int, batch: int, seq: int, path: Path) -> None:
-    """Export a BERT whose parameters are never allocated; values become a sparse external file."""
-    import numpy as np
-    import onnx_ir as ir
-    import torch
-    from transformers import BertConfig, BertForMaskedLM
-    from transformers.initialization import no_init_weights
-
-    from mpt.export import DEFAULT_OPSET, _prepared, _restore_names, _run_exporter
-
-    config = BertConfig(
-        vocab_size=30522,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        intermediate_size=4 * hidden,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        attn_implementation="eager",
-    )
-    with no_init_weights():  # torch.empty: pages that nobody touches cost nothing
-        model = BertForMaskedLM(config)
-    ones = torch.ones((batch, seq), dtype=torch.int64)
-    tensors = {"input_ids": ones, "attention_mask": ones, "token_type_ids": 0 * ones, "labels": ones}
-    with _prepared(model, True):
-        graph = _run_exporter(model, tensors, ["loss", "logits"], None, DEFAULT_OPSET).model
-        _restore_names(model, graph)
-    parameters, offset = dict(model.named_parameters()), 0
-    for name, value in graph.graph.initializers.items():
-        if name in parameters:
-            shape = list(parameters[name].shape)
-            size = 4 * int(np.prod(shape))
-            where = {"name": name, "base_dir": path.parent}
-            value.const_value = ir.ExternalTensor(
-                path.name + ".data", offset, size, ir.DataType.FLOAT, shape=ir.Shape(shape), **where
-            )
-            offset += size
-    with open(f"{path}.data", "wb") as data:
-        data.truncate(offset)
-    ir.save(graph, path)
 
 
 # Running tools.

@@ -65,6 +65,8 @@ constexpr ErrorText errorTexts[] = {
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
      "invalid configuration argument"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle",
      "invalid resource handle"},
     {cudaErrorIllegalState, "cudaErrorIllegalState",
@@ -123,6 +125,10 @@ std::string checkCopy(void *to, const void *from, size_t bytes,
 
 /// What is wrong with the shape of a launch, empty if nothing.
 cudaError_t checkLaunch(const Launch &launch) {
+  if (deviceState())
+    return error(deviceState(), "an earlier launch faulted");
+  if (refusesLaunch(launch.name))
+    return error(cudaErrorLaunchOutOfResources, "planned by mpt_sim_fail");
   auto text = [](dim3 d) {
     return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" +
            std::to_string(d.z);
@@ -161,6 +167,9 @@ cudaError_t checkLaunch(const Launch &launch) {
 }
 
 cudaError_t runKernel(const Launch &launch) {
+  // As on a GPU, the launch itself succeeds.
+  if (faults(launch.name))
+    return cudaSuccess;
   callHook(launch.name, 0);
   std::string wrong = runLaunch(launch);
   if (!wrong.empty())
@@ -213,6 +222,8 @@ cudaError_t cudaPeekAtLastError() { return host().last; }
 //===----------------------------------------------------------------------===//
 
 cudaError_t mpt::sim::enqueue(cudaStream_t stream, Work work) {
+  if (deviceState())
+    return deviceState();
   if (!stream || !stream->capture)
     return work();
   stream->capture->work.push_back(std::move(work));
@@ -264,7 +275,9 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes) {
   *pointer = nullptr;
   if (bytes == 0)
     return cudaSuccess;
-  std::string wrong = allocate(pointer, bytes);
+  std::string wrong = bytes > freeMemory() ? "no memory is left" : "";
+  if (wrong.empty())
+    wrong = allocate(pointer, bytes);
   return wrong.empty() ? cudaSuccess : error(cudaErrorMemoryAllocation, wrong);
 }
 
@@ -330,20 +343,9 @@ cudaError_t cudaMemset(void *to, int value, size_t bytes) {
 // Device, streams, events
 //===----------------------------------------------------------------------===//
 
-cudaError_t cudaGetDeviceCount(int *count) {
-  *count = 1;
-  return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess
-                     : error(cudaErrorInvalidValue,
-                             "device " + std::to_string(device) +
-                                 ", the simulator has device 0 only");
-}
-
 cudaError_t cudaDeviceSynchronize() {
-  return checkNoCapture("cudaDeviceSynchronize");
+  cudaError_t code = checkNoCapture("cudaDeviceSynchronize");
+  return code ? code : deviceState();
 }
 
 cudaError_t cudaStreamCreate(cudaStream_t *stream) {
@@ -365,8 +367,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (!stream || stream->capture)
-    return checkNoCapture("cudaStreamSynchronize");
-  return cudaSuccess;
+    if (cudaError_t code = checkNoCapture("cudaStreamSynchronize"))
+      return code;
+  return deviceState();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
@@ -458,9 +461,18 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   if (!exec)
     return error(cudaErrorInvalidValue, "cudaGraphLaunch of no graph");
-  for (const Work &work : exec->work)
-    if (cudaError_t code = enqueue(stream, work))
+  if (deviceState())
+    return deviceState();
+  if (refusesGraph())
+    return error(cudaErrorMemoryAllocation, "planned by mpt_sim_fail");
+  for (const Work &work : exec->work) {
+    cudaError_t code = enqueue(stream, work);
+    // What a fault leaves undone shows up with the next call that waits.
+    if (deviceState())
+      return cudaSuccess;
+    if (code)
       return code;
+  }
   return cudaSuccess;
 }
 

@@ -28,6 +28,21 @@ cudaError_t error(cudaError_t code, std::string detail);
 cudaError_t fault(cudaError_t code, std::string detail);
 
 //===----------------------------------------------------------------------===//
+// Device and planned failures (Device.cpp)
+//===----------------------------------------------------------------------===//
+
+/// What a fault has left of the device: cudaSuccess, or the error that every
+/// later call returns.
+cudaError_t deviceState();
+/// True if the work of this name is to be refused when it is queued, or to
+/// fault when it runs (deviceState() tells from then on).
+bool refusesLaunch(const std::string &name);
+bool faults(const std::string &name);
+bool refusesGraph();
+/// Bytes that may still be allocated.
+size_t freeMemory();
+
+//===----------------------------------------------------------------------===//
 // Queue (HostApi.cpp)
 //===----------------------------------------------------------------------===//
 
@@ -55,6 +70,8 @@ struct Range {
 };
 Range deviceRange();
 
+/// Bytes of all live allocations.
+size_t allocatedBytes();
 /// Fills `*pointer`; returns an error text, empty if there is memory.
 std::string allocate(void **pointer, size_t bytes);
 /// Returns an error text: no such allocation, or written beyond its end.

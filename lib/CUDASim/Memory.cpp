@@ -120,6 +120,13 @@ template <typename Visit> void visitBuffers(uintptr_t address, Visit visit) {
 
 Range mpt::sim::deviceRange() { return memory().device; }
 
+size_t mpt::sim::allocatedBytes() {
+  size_t bytes = 0;
+  for (const auto &[begin, one] : memory().allocations)
+    bytes += one.live ? one.bytes : 0;
+  return bytes;
+}
+
 std::string mpt::sim::allocate(void **pointer, size_t bytes) {
   Memory &m = memory();
   if (!m.next) {

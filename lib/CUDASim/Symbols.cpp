@@ -65,3 +65,8 @@ std::string mpt::sim::placeText(const void *address) {
   return std::string(" in ") + info.dli_sname + "+" +
          std::to_string(at - reinterpret_cast<uintptr_t>(info.dli_saddr));
 }
+
+std::string mpt::sim::kernelText(const void *kernel) {
+  std::string place = placeText(kernel);
+  return place.empty() ? "" : ", kernel" + place;
+}

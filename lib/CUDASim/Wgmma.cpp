@@ -147,10 +147,9 @@ Range addChunks(Op &op, uint64_t bits, unsigned count, Format format,
                 bool transposed) {
   Descriptor d = decode(bits);
   unsigned bytes = static_cast<unsigned>(mpt::num::formatBytes(format));
-  if (d.baseOffset || d.start % 16 || (transposed && d.span != 128))
+  if (d.baseOffset || d.start % 16 || (transposed && !d.span))
     abandonAt(op.source, "wgmma with a matrix descriptor that is not supported "
-                         "(base offset 0 and, if transposed, the 128-byte "
-                         "swizzle are)");
+                         "(base offset 0 and, if transposed, a swizzle are)");
   if (transposed && bytes != 2)
     abandonAt(op.source, "wgmma with a transposed 8-bit operand");
   size_t from = op.chunks.size();

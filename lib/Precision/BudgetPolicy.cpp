@@ -13,6 +13,7 @@
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/FormatVariadic.h"
 #include <cmath>
+#include <map>
 
 using namespace mlir;
 using namespace mpt;
@@ -31,6 +32,20 @@ std::optional<double> valueOf(DictionaryAttr metrics, StringRef name) {
   return value ? std::optional(value.getValueAsDouble()) : std::nullopt;
 }
 
+double aloneOf(const budget::Problem &model,
+               const budget::Candidate &candidate) {
+  double time = candidate.time;
+  for (unsigned shared : candidate.shared)
+    time += model.shared[shared].time;
+  return time;
+}
+
+std::string whyNotPaying(const budget::Candidate &low, double lowTime,
+                         const budget::Candidate &high, double highTime) {
+  return text("{0} does not pay: {1:f1} us with its casts, in {2} {3:f1} us",
+              low.name, lowTime, high.name, highTime);
+}
+
 struct Driver {
   const Problem &problem;
   ArrayRef<std::optional<size_t>> pins;
@@ -39,7 +54,8 @@ struct Driver {
   /// The formats of each candidate of the model.
   std::vector<std::vector<FormatPair>> formats;
   llvm::StringMap<unsigned> sharedIndex;
-  int64_t dgrads = 0;
+  /// Products by role.
+  std::map<Role, int64_t> count;
 
   std::vector<double> errorsOf(const Product &product,
                                DictionaryAttr metrics) const;
@@ -53,11 +69,11 @@ struct Driver {
 };
 
 /// What a product adds to each sum. An estimate below 0 counts as 0. What is
-/// known about persistent errors of dgrad is known about all its products
+/// known about persistent errors of a role is known about all its products
 /// together: each takes an equal share.
 std::vector<double> Driver::errorsOf(const Product &product,
                                      DictionaryAttr metrics) const {
-  std::vector<double> errors(3);
+  std::vector<double> errors(model.bounds.size());
   if (!metrics)
     return errors;
   auto get = [&](StringRef name) {
@@ -70,7 +86,7 @@ std::vector<double> Driver::errorsOf(const Product &product,
   errors[NoiseRatio] = get("noise_ratio");
   errors[Persistent] = valueOf(metrics, "persistent")
                            ? get("persistent")
-                           : get("role_persistent") / dgrads;
+                           : get("role_persistent") / count.at(product.role);
   return errors;
 }
 
@@ -95,9 +111,8 @@ void Driver::build() {
   model.bounds = {{"loss_mse", problem.limits.lossMse},
                   {"noise_ratio", problem.limits.noiseRatio},
                   {"persistent", problem.limits.persistent}};
-  dgrads = llvm::count_if(problem.products, [](const Product &product) {
-    return product.role == Role::Dgrad;
-  });
+  for (const Product &product : problem.products)
+    ++count[product.role];
   for (const auto &[product, decision, pin] :
        llvm::zip(problem.products, outcome.decisions, pins)) {
     model.products.push_back({product.name, {}});
@@ -150,12 +165,7 @@ std::string Driver::reasonOf(size_t p, const budget::Solution &solution,
       price += error * multiplier;
     return price;
   };
-  auto aloneOf = [&](size_t c) {
-    double time = candidates[c].time;
-    for (unsigned shared : candidates[c].shared)
-      time += model.shared[shared].time;
-    return time;
-  };
+  auto aloneOf = [&](size_t c) { return ::aloneOf(model, candidates[c]); };
   size_t chosen = solution.chosen[p];
   std::optional<size_t> next;
   for (size_t c = 0; c < candidates.size(); ++c)
@@ -172,9 +182,8 @@ std::string Driver::reasonOf(size_t p, const budget::Solution &solution,
   if (!next)
     return "";
   if (aloneOf(*next) >= aloneOf(0))
-    return text("{0} does not pay: {1:f1} us with its casts, in {2} {3:f1} us",
-                candidates[*next].name, aloneOf(*next), candidates[0].name,
-                aloneOf(0));
+    return whyNotPaying(candidates[*next], aloneOf(*next), candidates[0],
+                        aloneOf(0));
   return text("{0} would save {1:f1} us, its errors would cost {2:f1} us of "
               "the budget",
               candidates[*next].name, aloneOf(0) - aloneOf(*next),
@@ -202,7 +211,7 @@ llvm::Error pricePins(const Problem &problem,
     for (std::optional<size_t> &pin : others)
       if (pin == i)
         pin.reset();
-    Driver driver{problem, others, outcome, {}, {}, {}, 0};
+    Driver driver{problem, others, outcome, {}, {}, {}, {}};
     driver.build();
     auto free = budget::solve(driver.model);
     if (!free)
@@ -236,7 +245,7 @@ std::string precision::whyUnpriced(const Product &product,
 llvm::Error precision::chooseByBudget(const Problem &problem,
                                       ArrayRef<std::optional<size_t>> pins,
                                       Outcome &outcome) {
-  Driver driver{problem, pins, outcome, {}, {}, {}, 0};
+  Driver driver{problem, pins, outcome, {}, {}, {}, {}};
   driver.build();
   if (llvm::Error error = driver.model.check())
     return error;
@@ -253,5 +262,39 @@ llvm::Error precision::chooseByBudget(const Problem &problem,
   if (llvm::Error error = pricePins(problem, pins, outcome))
     return error;
   driver.decide(*solution);
+  return llvm::Error::success();
+}
+
+llvm::Error precision::keepWherePaying(const Problem &problem,
+                                       ArrayRef<std::optional<size_t>> pins,
+                                       Outcome &outcome) {
+  // No bounds: every candidate here is within the product's own already.
+  Driver driver{problem, pins, outcome, {}, {}, {}, {}};
+  FormatPair high = pairOf(problem.context, Storage::BF16);
+  for (const auto &[product, decision, pin] :
+       llvm::zip(problem.products, outcome.decisions, pins)) {
+    driver.model.products.push_back({product.name, {}});
+    driver.formats.emplace_back();
+    driver.add(product, pin ? problem.pins[*pin].formats : high, {});
+    if (!pin && decision.chosen != high)
+      driver.add(product, decision.chosen, {});
+  }
+  auto solution = budget::solve(driver.model);
+  if (!solution)
+    return solution.takeError();
+  if (llvm::Error error = budget::verify(driver.model, *solution))
+    return error;
+  for (size_t p = 0; p < driver.model.products.size(); ++p) {
+    const auto &candidates = driver.model.products[p].candidates;
+    if (candidates.size() < 2 || solution->chosen[p] == 1)
+      continue;
+    Decision &decision = outcome.decisions[p];
+    decision.reason =
+        whyNotPaying(candidates[1], aloneOf(driver.model, candidates[1]),
+                     candidates[0], aloneOf(driver.model, candidates[0]));
+    decision.runnerUp = decision.chosen;
+    decision.chosen = high;
+    decision.margin.reset();
+  }
   return llvm::Error::success();
 }

@@ -3,7 +3,8 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // Makes a budget problem of products, their verdicts and the cost model, and
-// decisions of its solution.
+// decisions of its solution; and, without bounds, one of what another policy
+// chose.
 //
 //===----------------------------------------------------------------------===//
 
@@ -25,6 +26,12 @@ std::string whyUnpriced(const Product &product, mlir::DictionaryAttr metrics);
 llvm::Error chooseByBudget(const Problem &problem,
                            llvm::ArrayRef<std::optional<size_t>> pins,
                            Outcome &outcome);
+
+/// Of what policy `threshold` chose for each product, and BF16, takes what
+/// makes the step fastest, shared casts counted once.
+llvm::Error keepWherePaying(const Problem &problem,
+                            llvm::ArrayRef<std::optional<size_t>> pins,
+                            Outcome &outcome);
 
 } // namespace precision
 } // namespace mpt

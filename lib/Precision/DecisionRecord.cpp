@@ -203,6 +203,8 @@ void precision::writeDecisions(llvm::raw_ostream &os, const Problem &problem,
     json.attribute("version", kDecisionRecordVersion);
     json.attribute("graph_hash", graphHash);
     json.attribute("policy", nameOf(problem.policy));
+    if (problem.whereItPays)
+      json.attribute("where_it_pays", true);
     json.attribute("target", problem.cost.target.name);
     json.attribute("alignment", problem.alignment);
     json.attributeArray("pins", [&] {

@@ -91,6 +91,22 @@ void price(Verdict &verdict, const CostModel &cost, const Product &product) {
     verdict.workUs += work.us;
 }
 
+/// What a reason ends in where a product in `formats` would be slower than in
+/// BF16 if it shared its casts with no other; "" elsewhere.
+std::string whySlower(const Problem &problem, const Product &product,
+                      const FormatPair &formats) {
+  Verdict low, high;
+  low.formats = formats;
+  high.formats = pairOf(problem.context, Storage::BF16);
+  for (Verdict *verdict : {&low, &high})
+    price(*verdict, problem.cost, product);
+  if (low.us + low.workUs <= high.us + high.workUs)
+    return "";
+  return text("; alone it does not pay: {0:f1} us with its casts, in {1} "
+              "{2:f1} us",
+              low.us + low.workUs, nameOf(high.formats), high.us + high.workUs);
+}
+
 std::vector<Verdict> judgeAll(const Problem &problem, const Product &product,
                               const Bound &bound) {
   std::vector<Verdict> verdicts;
@@ -160,7 +176,8 @@ void explainHigh(Decision &decision, const Product &product) {
     decision.reason = product.heldHigh;
 }
 
-void chooseByThreshold(Decision &decision, const Product &product) {
+void chooseByThreshold(Decision &decision, const Problem &problem,
+                       const Product &product) {
   const Verdict *best = nullptr, *next = nullptr;
   for (const Verdict &verdict : decision.candidates) {
     if (!verdict.admitted)
@@ -179,11 +196,14 @@ void chooseByThreshold(Decision &decision, const Product &product) {
     decision.margin = 1 / best->ratio;
   if (next)
     decision.runnerUp = next->formats;
-  decision.reason = text(
-      "cheapest within its bounds: be_median {0} of {1}, be_p99 {2} of {3}",
-      number(get(best->metrics, "be_median")),
-      number(decision.bound.error.median), number(get(best->metrics, "be_p99")),
-      number(decision.bound.error.p99));
+  decision.reason =
+      text(
+          "cheapest within its bounds: be_median {0} of {1}, be_p99 {2} of {3}",
+          number(get(best->metrics, "be_median")),
+          number(decision.bound.error.median),
+          number(get(best->metrics, "be_p99")),
+          number(decision.bound.error.p99)) +
+      whySlower(problem, product, decision.chosen);
 }
 
 //===----------------------------------------------------------------------===//
@@ -208,7 +228,8 @@ void chooseUniform(Decision &decision, const Problem &problem,
     decision.reason = product.heldHigh.empty() ? misaligned : product.heldHigh;
   else {
     decision.chosen = hybrid;
-    decision.reason = "policy uniform: a linear layer";
+    decision.reason =
+        "policy uniform: a linear layer" + whySlower(problem, product, hybrid);
   }
 }
 
@@ -217,7 +238,7 @@ void choose(Decision &decision, const Problem &problem,
   decision.chosen = pairOf(problem.context, Storage::BF16);
   switch (problem.policy) {
   case PolicyKind::Threshold:
-    return chooseByThreshold(decision, product);
+    return chooseByThreshold(decision, problem, product);
   case PolicyKind::Budget:
     // All products together, in chooseByBudget: this is what is left if none
     // has anything to choose from.
@@ -282,6 +303,10 @@ llvm::Error Problem::check() const {
     return llvm::createStringError("policy budget needs loss-mse, the largest "
                                    "sum of forward errors: (1e-3 "
                                    "of the loss) squared is a start");
+  if (whereItPays && policy != PolicyKind::Threshold)
+    return llvm::createStringError(
+        Twine("where-it-pays is of policy threshold, found ") + nameOf(policy) +
+        ": budget weighs time by itself, the others never");
   auto matches = matchPins(pins, namesOf(products));
   if (!matches)
     return matches.takeError();
@@ -337,6 +362,9 @@ llvm::Expected<Outcome> precision::solve(const Problem &problem) {
   }
   if (problem.policy == PolicyKind::Budget)
     if (llvm::Error error = chooseByBudget(problem, pins, outcome))
+      return std::move(error);
+  if (problem.whereItPays)
+    if (llvm::Error error = keepWherePaying(problem, pins, outcome))
       return std::move(error);
   for (auto [decision, pin] : llvm::zip(outcome.decisions, pins)) {
     if (!pin)

@@ -27,14 +27,9 @@ def run_differentiate(args: argparse.Namespace) -> None:
 
 def run_assign(args: argparse.Namespace) -> None:
     """Attach metrics, if given, and choose a format for every product."""
-    settings = {
-        "target": args.target,
-        "tuning": args.tuning,
-        "loss-mse": args.loss_mse,
-        "noise-ratio": args.noise_ratio,
-        "persistent": args.persistent,
-    }
-    stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
+    with cli_explain.pricing(args) as price:
+        settings = cli_explain.settings_of(args) | price
+        stages.assign(args.graph, args.output, args.policy, args.pin, args.metrics, args.record, settings)
     console.print(f"wrote {args.output}")
 
 
@@ -42,6 +37,22 @@ def run_build(args: argparse.Namespace) -> None:
     """Training step to package."""
     missing = stages.build(args.step, args.output, args.target, args.engine, nvcc=True)
     console.print(f"wrote {args.output}" + (f"; its sources are not compiled: {missing}" if missing else ""))
+
+
+def run_audit(args: argparse.Namespace) -> None:
+    """Prove in machine code that a CUDA package's products run in their formats."""
+    import json
+
+    from mpt import audit
+    from mpt.cli_explain import show
+
+    report = audit.audit(args.package)
+    if args.json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        show(audit.text(report))
+    if report.problems:
+        raise audit.AuditError(f"{args.package}: {'; '.join(report.problems)}")
 
 
 def run_train(args: argparse.Namespace) -> None:
@@ -137,6 +148,30 @@ def run_study_model(args: argparse.Namespace) -> None:
         model.run(args.case, args.output, args.batches, args.corpus)
     else:
         model.report_files(args.metrics, args.output)
+
+
+def run_study_assignments(args: argparse.Namespace) -> None:
+    """Train one model under many assignments: do metrics foretell which of them train?"""
+    from mpt.study import assignments, model
+
+    plan = assignments.Plan(
+        model.CASES["demo"], steps=args.steps, seeds=range(args.seeds), batches=args.batches, jobs=args.jobs,
+        threads=args.threads, corpus=args.corpus,
+    )  # fmt: skip
+    try:
+        assignments.run(plan, args.output)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {args.output}")
+        raise
+
+
+def run_study_ranking(args: argparse.Namespace) -> None:
+    """Do metrics rank assignments by the damage that they do to loss and gradient?"""
+    from mpt.study import assignments, model, ranking
+
+    plan = assignments.Plan(model.CASES["demo"], batches=args.batches, spare=args.measured, threads=args.threads, jobs=1,
+                            corpus=args.corpus)  # fmt: skip
+    ranking.run(ranking.Ranking(plan), args.output)
 
 
 def run_export_weights(args: argparse.Namespace) -> None:
@@ -250,16 +285,18 @@ def add_compiler_commands(command: Callable[..., argparse.ArgumentParser]) -> No
     parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
     parser.add_argument("--record", type=Path, metavar="DECISIONS.json")
-    parser.add_argument("--target", metavar="NAME|FILE.json", help="machine that runs the step (default: h200)")
-    parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help="measured times of products on it")
-    for bound in ("loss-mse", "noise-ratio", "persistent"):
-        parser.add_argument(f"--{bound}", type=float, metavar="SUM", help="a bound of policy budget")
+    cli_explain.add_settings(parser)
+    cli_explain.add_pricing(parser)
 
     parser = command("build", run_build)
     parser.add_argument("step", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACKAGE")
     parser.add_argument("--target", default="cpu", choices=stages.TARGETS)
     parser.add_argument("--engine", default="blas", choices=stages.ENGINES)
+
+    parser = command("audit", run_audit)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def add_training_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -333,6 +370,22 @@ def add_study_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source.add_argument("--case", choices=["demo", "minilm"], help="prepare, train and profile this model first")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--batches", type=positive, default=8, help="measured at each point (--case)")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+    parser = command("study assignments", run_study_assignments)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="state, logs and result")
+    parser.add_argument("--steps", type=positive, default=1000)
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order")
+    parser.add_argument("--batches", type=positive, default=8, help="measured at each point")
+    parser.add_argument("--jobs", type=positive, default=2, help="runs side by side")
+    parser.add_argument("--threads", type=positive, default=1, help="of each run")
+    parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
+
+    parser = command("study ranking", run_study_ranking)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="that of mptc study assignments, or another")
+    parser.add_argument("--batches", type=positive, default=8, help="profiled at each checkpoint")
+    parser.add_argument("--measured", type=positive, default=64, metavar="BATCHES", help="for the damage, at each checkpoint")
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--corpus", type=Path, default=Path("/usr/share/doc/python3.11/html/_sources"))
 
 

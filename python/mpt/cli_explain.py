@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mpt import stages
@@ -43,17 +44,22 @@ def run_what_if(args: argparse.Namespace) -> None:
     """Assign precision as it is and with a change: time, bytes and error before and after."""
     from mpt import decisions, explain
 
-    change = settings_of(args) | dict(args.set)
+    change: dict[str, object] = settings_of(args) | dict(args.set)
     if not (args.policy or args.pin or change):
         raise ValueError("what-if: nothing to change, expected --policy, --pin, a target, a bound or --set")
     policy, pins, options = "threshold", [], {}
     if args.record:
         base = decisions.load(args.record)
         policy, pins, options = base.policy, base.pins, explain.options_of(base)
-    options |= dict(args.option)
-    before = explain.assignment(args.graph, policy, pins, args.metrics, options)
-    pins = [*pins, *args.pin]
-    after = explain.assignment(args.graph, args.policy or policy, pins, args.metrics, options | change)
+    with pricing(args) as price:
+        options |= dict(args.option) | price
+        if args.record:
+            explain.check_times(base, options)
+        before = explain.assignment(args.graph, policy, pins, args.metrics, options)
+        pins = [*pins, *args.pin]
+        if args.policy and args.policy != "threshold":
+            options.pop("where-it-pays", None)
+        after = explain.assignment(args.graph, args.policy or policy, pins, args.metrics, options | change)
     show(explain.comparison(before, after, limit=args.limit))
 
 
@@ -76,7 +82,8 @@ def run_verify(args: argparse.Namespace) -> None:
     if args.record:
         record = decisions.load(args.record)
     else:
-        record = explain.assignment(args.graph, args.policy, args.pin, args.metrics, settings_of(args))
+        with pricing(args) as price:
+            record = explain.assignment(args.graph, args.policy, args.pin, args.metrics, settings_of(args) | price)
     window = args.window or max(1, min(50, args.steps // 5))
     patience = args.patience or max(1, min(50, args.steps // 10))
     criteria = verify.Criteria(args.margin, window, args.excess, patience)
@@ -120,21 +127,59 @@ def statement(experiment: object, outcome: object) -> str:
     )
 
 
-SETTINGS = ("target", "tuning", "loss-mse", "noise-ratio", "persistent")
+SETTINGS = ("target", "tuning", "where-it-pays", "loss-mse", "noise-ratio", "persistent")
 
 
 def add_settings(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     """Add options of --assign-precision besides policy and pins, as `mptc assign` has them."""
-    parser.add_argument("--target", metavar="NAME|FILE.json", help=f"{prefix}machine that runs the step")
+    parser.add_argument("--target", metavar="NAME|FILE.json", help=f"{prefix}machine that runs the step (default: h200)")
     parser.add_argument("--tuning", type=Path, metavar="TABLE.json", help=f"{prefix}measured times of products on it")
-    for bound in SETTINGS[2:]:
+    parser.add_argument("--where-it-pays", action="store_true", default=None,
+                        help=f"{prefix}policy threshold takes 8 bits only where that makes the step faster")  # fmt: skip
+    for bound in SETTINGS[3:]:
         parser.add_argument(f"--{bound}", type=float, metavar="SUM", help=f"{prefix}a bound of policy budget")
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, str]:
+def settings_of(args: argparse.Namespace) -> dict[str, object]:
     """What `add_settings` was given, by the pass's names."""
     values = {name: getattr(args, name.replace("-", "_")) for name in SETTINGS}
-    return {name: str(value) for name, value in values.items() if value is not None}
+    return {name: "true" if value is True else value for name, value in values.items() if value is not None}
+
+
+def add_pricing(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """Add the size that times are predicted for."""
+    parser.add_argument("--price-at", metavar="AXIS=SIZE,...|STEP.mlir",
+                        help=f"{prefix}predict times at this size, such as batch=64,seq=512 (needs --model), or at another step's")  # fmt: skip
+    parser.add_argument("--model", type=Path, metavar="MODEL.onnx", help="whose axes --price-at names")
+
+
+@contextlib.contextmanager
+def pricing(args: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """What `add_pricing` was given as the pass's option; sizes are imported anew, since only the importer knows what
+    follows from them. Raises ValueError where sizes and model are not both there."""
+    sizes, given = {}, args.price_at
+    if given and "=" in given and not Path(given).exists():
+        sizes = parse_sizes(given)
+        if not args.model:
+            raise ValueError(f"--price-at {given}: expected --model MODEL.onnx, the model whose axes these are")
+    elif args.model:
+        raise ValueError(f"--model {args.model}: expected --price-at AXIS=SIZE,... with axes of the model")
+    if not sizes:
+        yield {"price-at": given} if given else {}
+        return
+    with stages.step_at(args.model, sizes) as step:
+        yield {"price-at": step}
+
+
+def parse_sizes(text: str) -> dict[str, int]:
+    """Parse `batch=64,seq=512`. Raises ValueError on what is no size, and on an axis that is there twice."""
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if not name or not size.isdecimal() or int(size) < 1 or name in sizes:
+            raise ValueError(f"--price-at {text}: '{part}', expected AXIS=SIZE with a size of 1 or more, each axis once")
+        sizes[name] = int(size)
+    return sizes
 
 
 def option(text: str) -> tuple[str, str]:
@@ -169,6 +214,7 @@ def add_commands(
     parser.add_argument("--set", type=option, action="append", default=[], metavar="NAME=VALUE",
                         help="change: an option of --assign-precision, such as alignment=1")  # fmt: skip
     add_settings(parser, "change: ")
+    add_pricing(parser, "before and after: ")
     parser.add_argument("--limit", type=positive, default=40, help="products listed")
 
     parser = command("report", run_report)
@@ -186,6 +232,7 @@ def add_commands(
     parser.add_argument("--policy", default="threshold", choices=stages.POLICIES)
     parser.add_argument("--pin", action="append", default=[], metavar="PATTERN=FORMAT")
     add_settings(parser)
+    add_pricing(parser)
     parser.add_argument("--steps", type=positive, default=1000)
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of data order and dropout")
     parser.add_argument("--rounds", type=positive, default=6, help="at most")

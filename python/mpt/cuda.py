@@ -15,6 +15,8 @@ import ctypes
 import importlib.util
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,10 +24,12 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from mpt import _runtime
+from mpt import _runtime, audit
 from mpt.files import staged
 from mpt.runtime import Error, _as_array, _numpy_dtype
 
+# What packages are compiled for.
+ARCH = "sm_90a"
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
 
 
@@ -81,13 +85,23 @@ def simulator_library() -> Path:
     return found / "libmptCUDASim.a"
 
 
-def missing_for_nvcc() -> str:
-    """What keeps this machine from compiling for the GPU; empty if nothing does."""
+def missing_for_nvcc(cublas: bool = True) -> str:
+    """What keeps this machine from compiling for the GPU, with or without cuBLAS; empty if nothing does."""
     if not shutil.which("nvcc"):
         return "nvcc (CUDA 13) is not on the PATH"
-    if not cublas_directory():
+    if cublas and not cublas_directory():
         return "cuBLAS 13 was not found (pip install nvidia-cublas, or set MPT_CUBLAS_DIR)"
     return ""
+
+
+def unfit_nvcc() -> str:
+    """Why the nvcc on the PATH cannot compile packages; empty if it can."""
+    said = _run(["nvcc", "--version"])
+    release = re.search(r"release (\d+)\.(\d+)", said)
+    if release and int(release[1]) >= 13:
+        return ""
+    found = f"is of CUDA {release[1]}.{release[2]}" if release else f"says {said!r} of its version"
+    return f"{shutil.which('nvcc')} {found}, expected CUDA 13 or newer: packages are for {ARCH} with CUDA 13's headers"
 
 
 #
@@ -95,21 +109,29 @@ def missing_for_nvcc() -> str:
 #
 
 
-def _run(command: list[Any]) -> None:
+def _run(command: list[Any]) -> str:
+    """Run a compiler; return what it wrote."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+    output = (done.stderr + done.stdout).strip()
     if done.returncode:
-        output = (done.stderr + done.stdout).strip()
         raise BuildError(f"{command[0]}: exit code {done.returncode}\n{output}")
+    return output
 
 
-def nvcc_command(source: Path, library: Path, cublas: Path) -> list[Any]:
-    """The command that compiles a package for sm_90a; nothing is contracted outside products."""
+def nvcc_command(source: Path, library: Path, cublas: Path | None) -> list[Any]:
+    """The command that compiles a package for sm_90a; nothing is contracted outside products.
+
+    cublas: where cuBLAS is, if the source uses it.
+    """
     host = ",".join(WARNINGS + ["-fPIC", "-fvisibility=hidden"])
-    return [
-        "nvcc", "-gencode=arch=compute_90a,code=sm_90a", "-std=c++17", "-O3", "-DNDEBUG", "-fmad=false",
-        "-Werror", "all-warnings", "-Xcompiler", host, f"-I{include_directory()}", "-isystem", cublas / "include",
-        "-shared", source, "-o", library, f"-L{cublas / 'lib'}", "-l:libcublasLt.so.13",
+    link = [
+        "-isystem", cublas / "include", f"-L{cublas / 'lib'}", "-l:libcublasLt.so.13",
         "-Xlinker", "-rpath", "-Xlinker", cublas / "lib",
+    ] if cublas else []  # fmt: skip
+    return [
+        "nvcc", f"-gencode=arch={ARCH.replace('sm', 'compute')},code={ARCH}", "-std=c++17", "-O3", "-DNDEBUG", "-fmad=false",
+        "-Werror", "all-warnings", "-Xptxas", "-v", "-Xcompiler", host, f"-I{include_directory()}",
+        "-shared", source, "-o", library, *link,
     ]  # fmt: skip
 
 
@@ -143,32 +165,88 @@ def library_path(package: str | os.PathLike[str], simulate: bool = False, checke
     return Path(package) / name
 
 
+def compile_with_nvcc(source: Path, library: Path, log: Path) -> None:
+    """Compile one emitted source for the GPU; what nvcc and ptxas wrote goes to `log`.
+
+    Raises BuildError with what is missing, with the compiler's output, or with the C75xx warnings
+    of ptxas: it has then serialised wgmma or ignored setmaxnreg.
+    """
+    uses_cublas = '#include "mpt/CUDA/Products.h"' in source.read_text()
+    if missing := missing_for_nvcc(uses_cublas) or unfit_nvcc():
+        raise BuildError(missing)
+    command = nvcc_command(source, library, cublas_directory() if uses_cublas else None)
+    output = _run(command)
+    if warnings := audit.performance_warnings(output):
+        raise BuildError("\n".join([f"{source}: ptxas did not compile a kernel as it is written", *warnings]))
+    log.write_text(f"{audit.log_header(library)}\n{shlex.join(map(str, command))}\n{output}\n")
+
+
+def _prove(package: Path, library: Path) -> None:
+    """Raise BuildError unless own kernels multiply as the manifest says (mpt.audit)."""
+    manifest = audit.load_manifest(package)
+    if not any(launch.get("implementation") == "own" for launch in manifest["launches"]):
+        return
+    try:
+        report = audit.audit(package, library)
+    except audit.AuditError as error:
+        raise BuildError(f"{package}: cannot be proven to multiply as assigned: {error}") from error
+    if report.problems:
+        raise BuildError("\n".join([f"{package}: does not multiply as assigned", *report.problems]))
+
+
 def compile_package(package: str | os.PathLike[str], simulate: bool = False, checked: bool = False) -> Path:
     """Compile the package's step.cu with nvcc, or for the simulator (`checked`: with its race checker).
 
-    Returns the library. Raises BuildError with what is missing, or with the compiler's output.
+    A package for the GPU is audited: own products must be in machine code what they are assigned.
+    Returns the library. Raises BuildError with what is missing, with the compiler's output, or with
+    the products that are not as assigned.
     """
     source, library = Path(package) / "step.cu", library_path(package, simulate, checked)
     if not source.is_file():
         raise BuildError(f"{source}: not found; build a package with mpt-build --target=cuda")
     # The library appears under its name once it is complete.
     building = library.with_name(f".{library.stem}.{os.getpid()}.so")
+    log = audit.log_path(building)
     try:
         if simulate or checked:
             compile_simulated(source, building, checked)
         else:
-            if missing := missing_for_nvcc():
-                raise BuildError(missing)
-            _run(nvcc_command(source, building, cublas_directory()))
+            arch = audit.load_manifest(Path(package)).get("arch")
+            if arch != ARCH:
+                raise BuildError(f"{package}: is for {arch}, expected {ARCH}, which is all that nvcc is asked for")
+            compile_with_nvcc(source, building, log)
+            _prove(Path(package), building)
+            os.replace(log, audit.log_path(library))
         os.replace(building, library)
     finally:
         building.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
     return library
 
 
 #
 # Running.
 #
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """Load a package's library, with the cuBLAS of this machine if it is not where it was compiled."""
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        if "libcublasLt" not in str(error):
+            raise Error(f"{library}: cannot be loaded: {error}; compile the package on this machine") from error
+        cublas = cublas_directory()
+        if not cublas:
+            raise Error(
+                f"{library}: {error}; its products need cuBLAS 13: pip install nvidia-cublas==13.0.2.14, or set "
+                "MPT_CUBLAS_DIR to the directory that has lib/libcublasLt.so.13"
+            ) from error
+    try:
+        ctypes.CDLL(str(cublas / "lib" / "libcublasLt.so.13"), ctypes.RTLD_GLOBAL)
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise Error(f"{library}: cannot be loaded with cuBLAS of {cublas}: {error}") from error
 
 
 class CudaPackage:
@@ -186,7 +264,7 @@ class CudaPackage:
         library = library_path(directory, simulate, checked)
         if not library.is_file():
             raise Error(f"{library}: not found; compile the package first (mpt.cuda.compile_package)")
-        self._library = self._declare(ctypes.CDLL(str(library.resolve())))
+        self._library = self._declare(_load(library.resolve()))
         built_from = ctypes.c_char_p(ctypes.addressof(ctypes.c_char.in_dll(self._library, "mpt_graph_hash"))).value
         if built_from.decode() != self.manifest["graph_hash"]:
             raise Error(

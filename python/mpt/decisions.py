@@ -16,11 +16,11 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpt.checks import Damage, array, boolean, fields, integer, nullable, number, one_of, string, text
 from mpt.metrics import label, layer_of, matches
 
 FORMAT, VERSION = "mpt-decisions", 1
@@ -66,11 +66,11 @@ class Formats:
     @property
     def pin(self) -> str:
         """As a pin's FORMAT: "i8[stochastic]/i8"."""
-        lhs, rhs = _pin_text(self.lhs), _pin_text(self.rhs)
+        lhs, rhs = pin_text(self.lhs), pin_text(self.rhs)
         return lhs if lhs == rhs else f"{lhs}/{rhs}"
 
 
-def _pin_text(side: Mapping[str, Any]) -> str:
+def pin_text(side: Mapping[str, Any]) -> str:
     """One operand's format in a pin: the storage, and in brackets what is not its default."""
     options = [side["scale"]] if side["scale"] not in ("none", "per_tensor") else []
     if side["recipe"] == "delayed":
@@ -199,6 +199,7 @@ class Decisions:
     target: str | None = None
     predicted: dict[str, float] = field(default_factory=dict)
     budget: Budget | None = None
+    where_it_pays: bool = False  # 8 bits only where that makes the step faster
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -250,140 +251,101 @@ def share_table(record: Decisions) -> dict[str, dict[str, tuple[int, float]]]:
     return dict(sorted(table.items(), key=lambda item: -item[1]["all"][1]))
 
 
-class _Place:
-    """A value in the file with its path, for errors: `products[3].candidates[0].why`."""
-
-    def __init__(self, value: Any, path: str = ""):
-        self.value, self.path = value, path
-
-    def fail(self, expected: str) -> DecisionsError:
-        return DecisionsError(f"damaged: '{self.path}' is {_short(self.value)}, expected {expected}")
-
-    def get(self, key: str) -> _Place:
-        """A member that has to be there."""
-        if not isinstance(self.value, dict):
-            raise self.fail("an object")
-        path = f"{self.path}.{key}" if self.path else key
-        if key not in self.value:
-            raise DecisionsError(f"damaged: '{path}' is missing")
-        return _Place(self.value[key], path)
-
-    def maybe(self, key: str) -> _Place | None:
-        """A member that may be missing or null."""
-        return self.get(key) if isinstance(self.value, dict) and self.value.get(key) is not None else None
-
-    def items(self) -> Iterator[_Place]:
-        if not isinstance(self.value, list):
-            raise self.fail("an array")
-        for index, value in enumerate(self.value):
-            yield _Place(value, f"{self.path}[{index}]")
-
-    def text(self) -> str:
-        if not isinstance(self.value, str):
-            raise self.fail("a string")
-        return self.value
-
-    def truth(self) -> bool:
-        if not isinstance(self.value, bool):
-            raise self.fail("true or false")
-        return self.value
-
-    def number(self) -> float:
-        plain = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
-        if not plain or not abs(self.value) <= sys.float_info.max:  # an int may be larger than any float
-            raise self.fail("a finite number")
-        return self.value
-
-    def count(self) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < 1:
-            raise self.fail("an integer of 1 or more")
-        return self.value
-
-    def numbers(self) -> dict[str, float]:
-        """An object's members that are numbers; null is no value."""
-        if not isinstance(self.value, dict):
-            raise self.fail("an object")
-        return {key: self.get(key).number() for key, value in self.value.items() if value is not None}
+def _side(value: Any, place: str) -> None:
+    """A format, whose names are known."""
+    known = {"storage": tuple(BYTES), "scale": SCALES, "recipe": RECIPES, "rounding": ROUNDINGS}
+    required = {key: one_of(*names) for key, names in known.items()}
+    more = nullable(number())
+    fields(required, {"history": more, "margin": more, "value": more})(value, place)
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+def _numbers(value: Any, place: str) -> None:
+    """An object of numbers; null is no value."""
+    fields({})(value, place)
+    for key, entry in value.items():
+        nullable(number())(entry, f"{place}.{key}")
 
 
-def _optional(place: _Place | None) -> float | None:
-    return None if place is None else place.number()
+SIDES = fields({"lhs": _side, "rhs": _side})
+TIME = nullable(number())
+CANDIDATE = fields(
+    {"lhs": _side, "rhs": _side, "metrics": _numbers, "admitted": boolean, "undecided": boolean, "why": string},
+    {"ratio": TIME, "us": TIME, "work_us": TIME},
+)
+SIZE = {key: integer(1) for key in ("m", "n", "k")}
+PRODUCT = fields(
+    {
+        "name": text, "role": one_of(*ROLES), **SIZE, "batch": integer(1), "flops": number(),
+        "candidates": array(CANDIDATE), "bound": _numbers, "chosen": SIDES, "reason": string,
+    },
+    {
+        "runner_up": nullable(SIDES), "margin": TIME, "pin": nullable(text), "us": TIME, "measured": nullable(boolean),
+        "profiled": nullable(fields(SIZE)), "priced": nullable(fields({**SIZE, "batch": integer(1)})),
+    },
+)  # fmt: skip
+BOUND = fields({"name": text, "limit": number(), "sum": number(), "multiplier": number()})
+BUDGET = fields(
+    {"status": text, "proven_us": number(), "dual_bound_us": number(), "bounds": array(BOUND)},
+    {"pin_prices_us": nullable(array(TIME))},
+)
+RECORD = fields(
+    {
+        "graph_hash": string, "policy": text, "alignment": integer(1), "pins": array(text),
+        "products": array(PRODUCT, empty=False),
+    },
+    {
+        "target": nullable(text), "predicted": nullable(_numbers), "budget": nullable(BUDGET),
+        "where_it_pays": nullable(boolean),
+    },
+)  # fmt: skip
 
 
-def _format(place: _Place) -> dict[str, Any]:
-    names = {"storage": tuple(BYTES), "scale": SCALES, "recipe": RECIPES, "rounding": ROUNDINGS}
-    for key, known in names.items():
-        if place.get(key).text() not in known:
-            raise place.get(key).fail("one of " + ", ".join(known))
-    for key in ("history", "margin", "value"):
-        if (entry := place.maybe(key)) is not None:
-            entry.number()
-    found = {key: value for key, value in place.value.items() if value is not None}
-    return DEFAULTS.get(found["recipe"], {}) | found
+def _known(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not null: null is no value."""
+    return {key: value for key, value in entries.items() if value is not None}
 
 
-def _formats(place: _Place) -> Formats:
-    return Formats(_format(place.get("lhs")), _format(place.get("rhs")))
-
-
-def _candidate(place: _Place) -> Candidate:
-    return Candidate(
-        formats=_formats(place),
-        metrics=place.get("metrics").numbers(),
-        admitted=place.get("admitted").truth(),
-        undecided=place.get("undecided").truth(),
-        ratio=_optional(place.maybe("ratio")),
-        why=place.get("why").text(),
-        us=_optional(place.maybe("us")),
-        work_us=_optional(place.maybe("work_us")),
-    )
-
-
-def _product(place: _Place) -> Product:
-    role = place.get("role")
-    if role.text() not in ROLES:
-        raise role.fail("one of " + ", ".join(ROLES))
-    runner_up, pin, measured = (place.maybe(key) for key in ("runner_up", "pin", "measured"))
-    profiled, priced = place.maybe("profiled"), place.maybe("priced")
-    return Product(
-        name=place.get("name").text(),
-        role=role.text(),
-        **{key: place.get(key).count() for key in ("m", "n", "k", "batch")},
-        flops=place.get("flops").number(),
-        candidates=[_candidate(entry) for entry in place.get("candidates").items()],
-        bound=place.get("bound").numbers(),
-        chosen=_formats(place.get("chosen")),
-        runner_up=_formats(runner_up) if runner_up else None,
-        margin=_optional(place.maybe("margin")),
-        reason=place.get("reason").text(),
-        pin=pin.text() if pin else None,
-        profiled={key: profiled.get(key).count() for key in "mnk"} if profiled else {},
-        priced={key: priced.get(key).count() for key in ("m", "n", "k", "batch")} if priced else {},
-        us=_optional(place.maybe("us")),
-        measured=measured.truth() if measured else False,
-    )
-
-
-def _budget(place: _Place | None) -> Budget | None:
-    if place is None:
+def _formats(value: Mapping[str, Any] | None) -> Formats | None:
+    """A checked pair of formats, with what the record leaves out."""
+    if value is None:
         return None
-    bounds = [
-        BudgetBound(entry.get("name").text(), *(entry.get(key).number() for key in ("limit", "sum", "multiplier")))
-        for entry in place.get("bounds").items()
-    ]
-    proven, dual = (place.get(key).number() for key in ("proven_us", "dual_bound_us"))
-    prices = place.maybe("pin_prices_us")
-    priced = [None if entry.value is None else entry.number() for entry in prices.items()] if prices else []
-    return Budget(place.get("status").text(), proven, dual, bounds, priced)
+    sides = (_known(value[side]) for side in ("lhs", "rhs"))
+    return Formats(*(DEFAULTS.get(side["recipe"], {}) | side for side in sides))
+
+
+def _candidate(value: Mapping[str, Any]) -> Candidate:
+    return Candidate(
+        formats=_formats(value),
+        metrics=_known(value["metrics"]),
+        **{key: value[key] for key in ("admitted", "undecided", "why")},
+        **{key: value.get(key) for key in ("ratio", "us", "work_us")},
+    )
+
+
+def _product(value: Mapping[str, Any]) -> Product:
+    return Product(
+        **{key: value[key] for key in ("name", "role", "m", "n", "k", "batch", "flops", "reason")},
+        candidates=[_candidate(entry) for entry in value["candidates"]],
+        bound=_known(value["bound"]),
+        chosen=_formats(value["chosen"]),
+        runner_up=_formats(value.get("runner_up")),
+        **{key: value.get(key) for key in ("margin", "pin", "us")},
+        profiled=value.get("profiled") or {},
+        priced=value.get("priced") or {},
+        measured=bool(value.get("measured")),
+    )
+
+
+def _budget(value: Mapping[str, Any] | None) -> Budget | None:
+    if value is None:
+        return None
+    bounds = [BudgetBound(*(entry[key] for key in ("name", "limit", "sum", "multiplier"))) for entry in value["bounds"]]
+    prices = value.get("pin_prices_us") or []
+    return Budget(value["status"], value["proven_us"], value["dual_bound_us"], bounds, prices)
 
 
 KNOWN = ("format", "version", "graph_hash", "policy", "alignment", "pins", "summary", "products",
-         "target", "predicted", "budget")  # fmt: skip
+         "target", "predicted", "budget", "where_it_pays")  # fmt: skip
 
 
 def parse(content: Any) -> Decisions:
@@ -393,25 +355,23 @@ def parse(content: Any) -> Decisions:
         raise DecisionsError(f"format is {found!r}, expected {FORMAT!r}")
     if content.get("version") != VERSION:
         raise DecisionsError(f"version is {content.get('version')!r}, expected {VERSION}")
-    place = _Place(content)
-    products = [_product(entry) for entry in place.get("products").items()]
-    if not products:
-        raise DecisionsError("damaged: 'products' is empty")
+    try:
+        RECORD(content, "")
+    except Damage as error:
+        raise DecisionsError(f"damaged: {error}") from error
+    products = [_product(entry) for entry in content["products"]]
     names = set()
     for product in products:
         if product.name in names:
             raise DecisionsError(f"damaged: two products are named '{product.name}'")
         names.add(product.name)
-    target, predicted = place.maybe("target"), place.maybe("predicted")
     return Decisions(
-        graph_hash=place.get("graph_hash").text(),
-        policy=place.get("policy").text(),
-        alignment=place.get("alignment").count(),
-        pins=[entry.text() for entry in place.get("pins").items()],
+        **{key: content[key] for key in ("graph_hash", "policy", "alignment", "pins")},
         products=products,
-        target=target.text() if target else None,
-        predicted=predicted.numbers() if predicted else {},
-        budget=_budget(place.maybe("budget")),
+        target=content.get("target"),
+        predicted=_known(content.get("predicted") or {}),
+        budget=_budget(content.get("budget")),
+        where_it_pays=bool(content.get("where_it_pays")),
         more={key: value for key, value in content.items() if key not in KNOWN},
     )
 

@@ -104,7 +104,18 @@ def describe(record: Decisions) -> list[str]:
         if predicted.get("bf16_us"):
             line += f"; all in BF16 {predicted['bf16_us'] / 1e3:.3f} ms, {predicted['bf16_us'] / record.time_us:.2f} x"
         lines.append(line)
+    lines += slower(record)
     return lines
+
+
+def slower(record: Decisions) -> list[str]:
+    """A sentence where 8 bits make the step slower than BF16 throughout, by the prediction."""
+    high = record.predicted.get("bf16_us")
+    if record.time_us is None or high is None or record.time_us <= high or not any(p.chosen.low for p in record.products):
+        return []
+    cost = f"{(record.time_us - high) / 1e3:.3f} ms slower than BF16"
+    ways = "--price-at another size, --where-it-pays and policy budget weigh time"
+    return [f"8 bits do not pay on {record.target} at this size: {cost}; {ways}"]
 
 
 def _shares(record: Decisions) -> Table:
@@ -389,9 +400,25 @@ def options_of(record: Decisions) -> dict[str, str]:
     options = {"alignment": str(record.alignment)}
     if record.target:
         options["target"] = record.target
+    if record.where_it_pays:
+        options["where-it-pays"] = "true"
     for bound in record.budget.bounds if record.budget else []:
         options[bound.name.replace("_", "-")] = repr(bound.limit)
     return options
+
+
+def check_times(record: Decisions, options: Mapping[str, object]) -> None:
+    """Raise ValueError where `record` has times of another size, or measured ones, and `options` do not.
+
+    A record says that it has them, but not from which file: comparing with other times would show changes that are none.
+    """
+    for product in record.products:
+        if product.priced and "price-at" not in options:
+            at = product.priced
+            size = f"{at['m']} x {at['n']} x {at['k']}"
+            raise ValueError(f"the record's times are of another size, '{product.name}' at {size}: expected --price-at")
+        if product.measured and "tuning" not in options:
+            raise ValueError(f"the record's time of '{product.name}' was measured: expected --option tuning=TABLE.json")
 
 
 def assignment(
@@ -399,7 +426,7 @@ def assignment(
     policy: str,
     pins: Sequence[str],
     metrics: Path | None = None,
-    options: Mapping[str, str] = MappingProxyType({}),
+    options: Mapping[str, object] = MappingProxyType({}),
 ) -> Decisions:
     """The record that --assign-precision writes for `graph`; nothing else is left behind.
 

@@ -8,101 +8,25 @@ damaged file is refused with the place of the damage, what is there, and what wa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-Check = Callable[[Any, str], None]
+from mpt.checks import (
+    LEAST,
+    Check,
+    any_value,
+    array,
+    boolean,
+    expect,
+    fields,
+    integer,
+    nullable,
+    number,
+    one_of,
+    text,
+)
+
 ROLES = ("fprop", "dgrad", "wgrad")
-LEAST, MOST = -(2**63), 2**63 - 1  # what an integer of the file may be
-
-
-class Damage(ValueError):
-    """Something in a metrics file is not as its schema says; the text has the place."""
-
-
-def _shown(value: Any) -> str:
-    """The value in short."""
-    if isinstance(value, (dict, list)):
-        return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 40 else text[:40] + "..."
-
-
-def _expect(found: bool, place: str, expected: str, value: Any) -> None:
-    if not found:
-        raise Damage(f"{place}: expected {expected}, found {_shown(value)}")
-
-
-def integer(low: int = 0, high: int = MOST) -> Check:
-    """An integer in [low, high]."""
-    bounds = f"an integer of at least {low}" if high == MOST else f"an integer from {low} to {high}"
-
-    def check(value: Any, place: str) -> None:
-        _expect(type(value) is int and low <= value <= high, place, bounds, value)
-
-    return check
-
-
-def number(low: float = -math.inf, high: float = math.inf, null: bool = False) -> Check:
-    """A finite number in [low, high], or null where that is allowed."""
-    bounds = "a finite number"
-    if low > -math.inf:
-        bounds += f" of at least {low:g}" if high == math.inf else f" from {low:g} to {high:g}"
-    bounds += " or null" if null else ""
-
-    def check(value: Any, place: str) -> None:
-        if value is None and null:
-            return
-        plain = type(value) is float and math.isfinite(value) or type(value) is int and LEAST <= value <= MOST
-        _expect(plain and low <= value <= high, place, bounds, value)
-
-    return check
-
-
-def text(value: Any, place: str) -> None:
-    """A string that is not empty."""
-    _expect(isinstance(value, str) and value != "", place, "a text", value)
-
-
-def boolean(value: Any, place: str) -> None:
-    _expect(isinstance(value, bool), place, "true or false", value)
-
-
-def one_of(*allowed: str) -> Check:
-    """One of some texts."""
-
-    def check(value: Any, place: str) -> None:
-        _expect(isinstance(value, str) and value in allowed, place, "one of " + ", ".join(allowed), value)
-
-    return check
-
-
-def array(item: Check, length: int | None = None, empty: bool = True) -> Check:
-    """An array of `length` items, or of any number."""
-
-    def check(value: Any, place: str) -> None:
-        what = "an array" if length is None else f"an array of {length}"
-        _expect(isinstance(value, list) and length in (None, len(value)), place, what, value)
-        _expect(empty or bool(value), place, "at least one entry", value)
-        for index, entry in enumerate(value):
-            item(entry, f"{place}[{index}]")
-
-    return check
-
-
-def fields(required: Mapping[str, Check], optional: Mapping[str, Check] = {}) -> Check:
-    """An object with these fields, and some that may be missing; what else there is nobody reads."""
-
-    def check(value: Any, place: str) -> None:
-        _expect(isinstance(value, dict), place, "an object", value)
-        for name in required:
-            if name not in value:
-                raise Damage(f"{place}: '{name}' is missing")
-        for checks in (required, optional):
-            for name in checks.keys() & value.keys():
-                checks[name](value[name], f"{place}.{name}")
-
-    return check
 
 
 def summary(low: float = -math.inf, high: float = math.inf) -> Check:
@@ -113,7 +37,7 @@ def summary(low: float = -math.inf, high: float = math.inf) -> Check:
     def check(value: Any, place: str) -> None:
         if not isinstance(value, list):
             return end(value, place)
-        _expect(len(value) == 4, place, "[mean, std, low, high]", value)
+        expect(len(value) == 4, place, "[mean, std, low, high]", value)
         for index, (part, entry) in enumerate(zip(parts, value)):
             part(entry, f"{place}[{index}]")
 
@@ -146,7 +70,7 @@ FORMAT = fields(
 
 def exponents(value: Any, place: str) -> None:
     """[lowest exponent, counts]."""
-    _expect(isinstance(value, list) and len(value) == 2, place, "[lowest exponent, counts]", value)
+    expect(isinstance(value, list) and len(value) == 2, place, "[lowest exponent, counts]", value)
     integer(-127, 127)(value[0], f"{place}[0]")
     array(integer())(value[1], f"{place}[1]")
 
@@ -163,20 +87,19 @@ TENSOR_POINT = fields(
 def _columns(value: Any, place: str) -> None:
     fields(dict.fromkeys(ROLES, array(one_of(*COLUMNS))))(value, place)
     for role, names in value.items():
-        _expect(len(set(names)) == len(names), f"{place}.{role}", "every column once", names)
+        expect(len(set(names)) == len(names), f"{place}.{role}", "every column once", names)
 
 
 def _unique(entries: list[Mapping[str, Any]], place: str) -> None:
     seen: set[str] = set()
     for entry in entries:
-        _expect(entry["name"] not in seen, place, "every name once", entry["name"])
+        expect(entry["name"] not in seen, place, "every name once", entry["name"])
         seen.add(entry["name"])
 
 
 def _product(file: Mapping[str, Any], points: int) -> Check:
     """The check of a product, whose rows depend on its role and candidates."""
     tensor, candidate = (integer(0, len(file[key]) - 1) for key in ("tensors", "candidates"))
-    any_value: Check = lambda value, place: None  # noqa: E731 - checked below
     head = fields(
         {
             "name": text, "role": one_of(*ROLES), "m": integer(1), "n": integer(1), "k": integer(1),
@@ -206,7 +129,6 @@ def _product(file: Mapping[str, Any], points: int) -> Check:
 
 def check_file(file: Mapping[str, Any]) -> None:
     """Raise Damage unless `file`, of the right format and version, is as the schema says."""
-    any_value: Check = lambda value, place: None  # noqa: E731 - needs what is checked first
     fields(
         {
             "format": text, "version": integer(), "graph_hash": text, "engine": text, "complete": boolean,
@@ -217,7 +139,7 @@ def check_file(file: Mapping[str, Any]) -> None:
         }
     )(file, "file")  # fmt: skip
     steps = [point["step"] for point in file["points"]]
-    _expect(steps == sorted(set(steps)), "file.points", "ascending steps", steps)
+    expect(steps == sorted(set(steps)), "file.points", "ascending steps", steps)
     points = len(steps)
     pair = array(integer(0, len(file["formats"]) - 1), 2)
     array(pair, empty=False)(file["candidates"], "candidates")
@@ -225,7 +147,6 @@ def check_file(file: Mapping[str, Any]) -> None:
     array(_product(file, points), empty=False)(file["products"], "products")
     _unique(file["products"], "products")
     values = dict.fromkeys(("rel_var", "noise_ratio", "persistent", "loss_change"), summary())
-    layer: Check = lambda value, place: None if value is None else integer()(value, place)  # noqa: E731
-    probe: dict[str, Check] = {"role": one_of(*ROLES, "whole"), "layer": layer, "products": integer(1), "candidate": text}
+    probe: dict[str, Check] = {"role": one_of(*ROLES, "whole"), "layer": nullable(integer()), "products": integer(1), "candidate": text}
     probe |= {"points": array(fields(values), points)}
     array(fields(probe, {"formats": pair}))(file["probes"], "probes")

@@ -11,7 +11,8 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mpt.files import link_or_copy, staged
@@ -47,10 +48,17 @@ def shorten(text: str, width: int = 240) -> str:
     return "\n".join(cut)
 
 
-def run_tool(name: str, arguments: Sequence[str | os.PathLike[str]]) -> None:
-    """Run a tool; its warnings go to our stderr. Raises StageError with its stderr if it fails."""
+def run_tool(name: str, arguments: Sequence[str | os.PathLike[str]], out: Path | None = None) -> None:
+    """Run a tool; its warnings go to our stderr. Raises StageError with its stderr if it fails.
+
+    out: a file for what it prints; default: our stdout.
+    """
     command = [str(find_tool(name)), *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    with contextlib.ExitStack() as stack:
+        printed = stack.enter_context(open(out, "wb")) if out else None
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
     said = shorten(done.stderr)
     if done.returncode:
         message = said.rstrip("\n")
@@ -70,6 +78,21 @@ def import_model(
     options += [f"--bind={name}={size}" for name, size in (bind or {}).items()]
     with staged(out) as inner:
         run_tool("mpt-import", [model, "-o", inner, *options])
+
+
+@contextlib.contextmanager
+def step_at(model: Path, sizes: Mapping[str, int]) -> Iterator[Path]:
+    """Yield the training step of `model` (.onnx) with its dynamic axes of these sizes: what times can be priced at.
+
+    Without weights, and only while the context is open. Raises StageError with the tool's message, such as that the
+    model has no such axis.
+    """
+    with tempfile.TemporaryDirectory(prefix="mpt-") as directory:
+        graph, step = Path(directory) / "graph.mlir", Path(directory) / "step.mlir"
+        binds = [f"--bind={name}={size}" for name, size in sizes.items()]
+        run_tool("mpt-import", [model, "--loss", *binds], out=graph)
+        run_tool("mpt-opt", [graph, "--mpt-differentiate", "--mpt-add-optimizer", "-o", step])
+        yield step
 
 
 def optimise(graph: Path, out: Path, passes: Sequence[str]) -> None:

@@ -121,6 +121,15 @@ def assign(graph: Path, out: Path, record: Decisions, promoted: frozenset[str] |
         stages.optimise(graph, out, [f"--assign-precision={' '.join(options)}"])
 
 
+def build_package(experiment: Experiment, record: Decisions, promoted: frozenset[str] | None, built: Path) -> None:
+    """Build the CPU package of the record's assignment, but `promoted` in BF16, as the directory `built`."""
+    assigned = built.with_name("assigned.mlir")
+    assign(experiment.graph, assigned, record, promoted)
+    stages.build(assigned, built, "cpu", experiment.engine)
+    for path in (assigned, assigned.with_suffix(".safetensors")):
+        path.unlink(missing_ok=True)
+
+
 def key_of(run: Run) -> str:
     """A directory's name for the assignment of a run."""
     if run.promoted is None:
@@ -134,8 +143,12 @@ def key_of(run: Run) -> str:
 class PackageTrainer:
     """A mpt.verify.Trainer that builds a CPU package for each assignment and trains it."""
 
-    def __init__(self, out: Path, record: Decisions, experiment: Experiment, display: Progress) -> None:
+    def __init__(
+        self, out: Path, record: Decisions, experiment: Experiment, display: Progress, keep: bool = False
+    ) -> None:
+        """keep: packages stay where they are when they are not needed any more."""
         self._out, self._record, self._experiment, self._display = out, record, experiment, display
+        self._keep = keep
         self._package: Package | None = None
         self._key = ""
         self._data: Data | None = None
@@ -227,11 +240,7 @@ class PackageTrainer:
         self._key = key
         if not built.exists():
             self._display.update(task, note="building")
-            assigned = built.with_name("assigned.mlir")
-            assign(self._experiment.graph, assigned, self._record, run.promoted)
-            stages.build(assigned, built, "cpu", self._experiment.engine)
-            for path in (assigned, assigned.with_suffix(".safetensors")):
-                path.unlink(missing_ok=True)
+            build_package(self._experiment, self._record, run.promoted, built)
         self._package = Package(str(built), threads=self._experiment.threads)
         if self._package.graph_hash != self._record.graph_hash:
             raise DecisionsError(
@@ -252,9 +261,9 @@ class PackageTrainer:
     def _leave(self) -> None:
         """Remove the package that is no longer needed: it can be built again."""
         self._close()
-        if self._key:
+        if self._key and not self._keep:
             shutil.rmtree(self._out / "runs" / self._key / "package", ignore_errors=True)
-            self._key = ""
+        self._key = ""
 
 
 def _write(log: Any, record: Record) -> None:

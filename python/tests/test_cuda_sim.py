@@ -44,9 +44,12 @@ SCALED = {
 
 
 class Case:
-    """One training step: its CUDA package, the CPU's kernels and the CPU package."""
+    """One training step: its CUDA package, the CPU's kernels and the CPU package.
 
-    def __init__(self, store, directory: Path, model: str, policy: str) -> None:
+    fused: with attention in one kernel (test_cuda_attention.py), not as the CPU has it.
+    """
+
+    def __init__(self, store, directory: Path, model: str, policy: str, fused: bool = False) -> None:
         self.reference = store.reference(model.partition("_")[0])
         graph, step = directory / "graph.mlir", directory / "step.mlir"
         stages.import_model(store.path(model), graph)
@@ -59,12 +62,13 @@ class Case:
                 text = text.replace(old, new)
             step.write_text(text)
         self.package = directory / "cuda"
-        stages.build(step, self.package, "cuda")
+        fuse = f"fuse-attention={str(fused).lower()}"
+        stages.run_tool("mpt-build", [step, "--target=cuda", f"--{fuse}", "-o", self.package])
         cuda.compile_package(self.package, simulate=True)
         self.step = step
         self.oracle = directory / "cpu"
         lowered, kernels = directory / "lowered.mlir", directory / "kernels"
-        stages.run_tool("mpt-opt", [step, "--mpt-cuda-pipeline", "-o", lowered])
+        stages.run_tool("mpt-opt", [step, f"--mpt-cuda-pipeline={fuse}", "-o", lowered])
         stages.run_tool("mpt-build", [lowered, "--kernels-only", "-o", kernels])
         description = json.loads((kernels / "kernels.json").read_text())
         self.kernels = {kernel["symbol"]: kernel for kernel in description["kernels"]}
@@ -354,7 +358,7 @@ def test_the_checker_finds_nothing(cases):
 
 def test_the_same_step_gives_the_same_source(cases, tmp_path):
     case = cases("uniform")
-    stages.build(case.step, tmp_path / "again", "cuda")
+    stages.run_tool("mpt-build", [case.step, "--target=cuda", "--fuse-attention=false", "-o", tmp_path / "again"])
     for name in ("step.cu", "manifest.json"):
         assert (tmp_path / "again" / name).read_bytes() == (case.package / name).read_bytes()
 

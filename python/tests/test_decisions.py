@@ -45,7 +45,7 @@ def test_predictions_and_budgets_are_read():
     assert [bound.name for bound in record.budget.bounds] == ["loss_mse", "noise_ratio", "persistent"]
     assert record.more == {}
     content["budget"]["bounds"][1]["limit"] = None
-    with pytest.raises(DecisionsError, match=r"'budget.bounds\[1\].limit' is null, expected a finite number"):
+    with pytest.raises(DecisionsError, match=r"budget.bounds\[1\].limit: expected a finite number, found null"):
         parse(content)
 
 
@@ -108,18 +108,18 @@ def change(path, value):
 @pytest.mark.parametrize("path, value, message", [
     (["format"], "mpt-metrics", "format is 'mpt-metrics', expected 'mpt-decisions'"),
     (["version"], 2, "version is 2, expected 1"),
-    (["products"], [], "'products' is empty"),
-    (["products"], {}, "'products' is {}, expected an array"),
-    (["graph_hash"], KeyError, "'graph_hash' is missing"),
-    (["products", 3, "reason"], KeyError, r"'products\[3\].reason' is missing"),
-    (["products", 1, "role"], "bprop", r"'products\[1\].role' is \"bprop\", expected one of fprop"),
-    (["products", 1, "m"], 0, r"'products\[1\].m' is 0, expected an integer of 1 or more"),
-    (["products", 1, "flops"], "many", r"'products\[1\].flops' is \"many\", expected a finite number"),
-    (["products", 1, "margin"], float("inf"), r"'products\[1\].margin' is Infinity, expected a finite number"),
-    (["products", 1, "flops"], 10**400, r"'products\[1\].flops' is 1000.*, expected a finite number"),
-    (["products", 0, "candidates", 1, "admitted"], 1, r"candidates\[1\].admitted' is 1, expected true or false"),
-    (["products", 0, "candidates", 1, "lhs", "storage"], "f4", r"lhs.storage' is \"f4\", expected one of f32"),
-    (["products", 0, "chosen"], None, r"'products\[0\].chosen' is null, expected an object"),
+    (["products"], [], "products: expected at least one entry, found an array of 0"),
+    (["products"], {}, "products: expected an array, found an object of 0"),
+    (["graph_hash"], KeyError, "file: 'graph_hash' is missing"),
+    (["products", 3, "reason"], KeyError, r"products\[3\]: 'reason' is missing"),
+    (["products", 1, "role"], "bprop", r"products\[1\].role: expected one of fprop, dgrad, wgrad, found 'bprop'"),
+    (["products", 1, "m"], 0, r"products\[1\].m: expected an integer of at least 1, found 0"),
+    (["products", 1, "flops"], "many", r"products\[1\].flops: expected a finite number, found 'many'"),
+    (["products", 1, "margin"], float("inf"), r"products\[1\].margin: expected a finite number, found inf"),
+    (["products", 1, "flops"], 10**400, r"products\[1\].flops: expected a finite number, found 1000"),
+    (["products", 0, "candidates", 1, "admitted"], 1, r"candidates\[1\].admitted: expected true or false, found 1"),
+    (["products", 0, "candidates", 1, "lhs", "storage"], "f4", r"lhs.storage: expected one of f32, .*, found 'f4'"),
+    (["products", 0, "chosen"], None, r"products\[0\].chosen: expected an object, found null"),
     (["products", 1, "name"], "encoder.layer.0.attention.self.query", "two products are named"),
 ])  # fmt: skip
 def test_damage_is_named(path, value, message):

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 
+import numpy as np
+import onnx
 import pytest
 from rich.console import Console
 
 import records
-from mpt import explain, stages
+from mpt import cli_explain, explain, stages
 from mpt.decisions import DecisionsError, parse
 
 FACTORS = """
@@ -187,3 +190,68 @@ def test_what_if_assigns_twice_and_writes_nothing(mptc, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decisions.json", "out.mlir", "step.mlir"]
     done = mptc("what-if", graph, "--record", record, "--pin", "layr.0.dense=bf16")
     assert done.returncode == 1 and "matches no product; nearest: 'layer.0.dense'" in done.stderr
+
+
+def test_a_step_that_8_bits_make_slower_says_so():
+    content = records.content()
+    records.price(content)
+    assert explain.slower(parse(content)) == []
+    content["predicted"]["total_us"] = 700
+    lines = explain.slower(parse(content))
+    assert len(lines) == 1 and lines[0].startswith("8 bits do not pay on h100 at this size: 0.100 ms slower than BF16")
+    assert lines[0] in list(explain.summary(parse(content)))
+
+
+@pytest.mark.parametrize("at, model, message", [
+    ("batch=64", None, "expected --model MODEL.onnx"),
+    ("batch=64,seq=x", "m.onnx", "'seq=x', expected AXIS=SIZE with a size of 1 or more"),
+    ("batch=64,batch=8", "m.onnx", "'batch=8', expected AXIS=SIZE .* each axis once"),
+    ("batch=0", "m.onnx", "'batch=0', expected"),
+    ("large.mlir", "m.onnx", "--model m.onnx: expected --price-at AXIS=SIZE"),
+    (None, "m.onnx", "--model m.onnx: expected --price-at AXIS=SIZE"),
+])  # fmt: skip
+def test_sizes_to_price_at_that_are_refused(at, model, message):
+    args = argparse.Namespace(price_at=at, model=model)
+    with pytest.raises(ValueError, match=message), cli_explain.pricing(args):
+        pass
+
+
+def write_classifier(path):
+    """tokens -> Gather -> MatMul, logits [batch, seq, 32], both axes dynamic."""
+    helper, proto = onnx.helper, onnx.TensorProto
+    table = onnx.numpy_helper.from_array(np.ones((32, 16), np.float32), "embeddings.weight")
+    weight = onnx.numpy_helper.from_array(np.ones((16, 32), np.float32), "classifier.weight")
+    nodes = [
+        helper.make_node("Gather", ["embeddings.weight", "input_ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "classifier.weight"], ["logits"], name="/classifier/MatMul"),
+    ]
+    ids = helper.make_tensor_value_info("input_ids", proto.INT64, ["batch", "seq"])
+    logits = helper.make_tensor_value_info("logits", proto.FLOAT, ["batch", "seq", 32])
+    graph = helper.make_graph(nodes, "classifier", [ids], [logits], [table, weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
+
+
+def test_times_of_another_size_follow_from_the_model(mptc, tmp_path):
+    """A record at 4 times the batch has 4 times the rows; what-if on it needs the size again."""
+    try:
+        stages.find_tool("mpt-opt")
+    except stages.StageError as error:
+        pytest.skip(str(error))
+    model, step, record = tmp_path / "m.onnx", tmp_path / "step.mlir", tmp_path / "d.json"
+    write_classifier(model)
+    stages.import_model(model, tmp_path / "g.mlir", loss=True, bind={"batch": 2, "seq": 16})
+    stages.differentiate(tmp_path / "g.mlir", step)
+    size = ["--price-at", "batch=8,seq=16", "--model", model]
+    out = ["-o", tmp_path / "assigned.mlir", "--record", record]
+    done = mptc("assign", step, "--policy", "uniform", *size, *out)
+    assert done.returncode == 0, done.stderr
+    products = json.loads(record.read_text())["products"]
+    sizes = {entry["role"]: (entry["priced"]["m"], entry["priced"]["k"]) for entry in products}
+    assert sizes == {"fprop": (8 * 16, 16), "dgrad": (8 * 16, 32), "wgrad": (16, 8 * 16)}
+    assert all(entry["m"] != entry["priced"]["m"] or entry["role"] == "wgrad" for entry in products)
+    done = mptc("what-if", step, "--record", record, "--policy", "bf16")
+    assert done.returncode == 1 and "times are of another size" in done.stderr
+    done = mptc("what-if", step, "--record", record, "--policy", "bf16", *size)
+    assert done.returncode == 0, done.stderr
+    done = mptc("assign", step, "--policy", "bf16", "--price-at", "bach=8,seq=16", "--model", model, *out)
+    assert done.returncode == 1 and "batch" in done.stderr

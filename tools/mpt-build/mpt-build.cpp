@@ -46,6 +46,10 @@ static cl::opt<std::string>
 static cl::opt<std::string> engine("engine", cl::init("blas"),
                                    cl::desc("CPU products: blas or reference"),
                                    cl::cat(category));
+static cl::opt<bool> fuseAttention(
+    "fuse-attention", cl::init(true),
+    cl::desc("CUDA: attention in BF16 in one kernel that stores no scores"),
+    cl::cat(category));
 static cl::opt<std::string>
     weightsFile("weights",
                 cl::desc("initial parameters (default: the safetensors file "
@@ -115,7 +119,9 @@ static std::string findWeights() {
 
 static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
   mlir::PassManager manager(module.getContext());
-  mpt::buildCUDAPipeline(manager);
+  mpt::CUDAPipelineOptions options;
+  options.fuseAttention = fuseAttention;
+  mpt::buildCUDAPipeline(manager, options);
   if (failed(manager.run(module)))
     return mlir::failure();
   return mpt::writeCUDAPackage(module, {findWeights(), &llvm::outs()},

@@ -28,17 +28,22 @@ MPT_HOPPER constexpr int fragmentColumn(int lane, int i) {
   return 8 * (i / 4) + 2 * (lane % 4) + i % 2;
 }
 
-/// The descriptor of an operand in shared memory that begins at a multiple of
-/// 1024 bytes and is swizzled over 128: rows of 128 bytes, eight of them in
+/// The descriptor of an operand in shared memory that begins at a multiple of 8
+/// spans of its swizzle (32, 64 or 128 bytes): rows of a span, eight of them in
 /// `strideBytes`. K-major (rows are m or n): `strideBytes` leads to the next 8
 /// rows; `leadingBytes` has no meaning. Along m or n (rows are k, BF16 only):
-/// `strideBytes` leads to the next 8 k, `leadingBytes` to the next 64 columns.
+/// `strideBytes` leads to the next 8 k, `leadingBytes` to the columns behind a
+/// span.
 MPT_HOPPER uint64_t operandDescriptor(const void *tile, unsigned strideBytes,
-                                      unsigned leadingBytes = 16) {
-  constexpr uint64_t span128 = 1;
+                                      unsigned leadingBytes = 16,
+                                      Swizzle swizzle = Swizzle::Span128) {
+  // 1, 2, 3 for spans of 128, 64, 32 bytes.
+  const uint64_t layout = swizzle == Swizzle::Span128  ? 1
+                          : swizzle == Swizzle::Span64 ? 2
+                                                       : 3;
   return static_cast<uint64_t>((sharedAddress(tile) & 0x3ffff) >> 4) |
          static_cast<uint64_t>(leadingBytes >> 4) << 16 |
-         static_cast<uint64_t>(strideBytes >> 4) << 32 | span128 << 62;
+         static_cast<uint64_t>(strideBytes >> 4) << 32 | layout << 62;
 }
 
 /// The descriptor `bytes` further on (a multiple of 16): 32 for the next k of a
@@ -49,36 +54,43 @@ MPT_HOPPER uint64_t advanced(uint64_t descriptor, unsigned bytes) {
 
 #if defined(__CUDACC__)
 
-// Names of the accumulators in PTX.
+// Names of the accumulators in PTX, and the accumulators themselves.
+#define MPT_REGISTERS_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define MPT_REGISTERS_16                                                       \
+  MPT_REGISTERS_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define MPT_REGISTERS_24                                                       \
+  MPT_REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23"
 #define MPT_REGISTERS_32                                                       \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "     \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, "     \
-  "%30, %31"
+  MPT_REGISTERS_24 ", %24, %25, %26, %27, %28, %29, %30, %31"
+#define MPT_REGISTERS_40                                                       \
+  MPT_REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define MPT_REGISTERS_48                                                       \
+  MPT_REGISTERS_40 ", %40, %41, %42, %43, %44, %45, %46, %47"
+#define MPT_REGISTERS_56                                                       \
+  MPT_REGISTERS_48 ", %48, %49, %50, %51, %52, %53, %54, %55"
 #define MPT_REGISTERS_64                                                       \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "     \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, "     \
-  "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, "     \
-  "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, "     \
-  "%58, %59, %60, %61, %62, %63"
+  MPT_REGISTERS_56 ", %56, %57, %58, %59, %60, %61, %62, %63"
 #define MPT_REGISTERS_128                                                      \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "     \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, "     \
-  "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, "     \
-  "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, "     \
-  "%58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, "     \
-  "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, "     \
-  "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "     \
-  "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "         \
-  "%111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, "         \
-  "%122, %123, %124, %125, %126, %127"
+  MPT_REGISTERS_64                                                             \
+  ", %64, %65, %66, %67, %68, %69, %70, %71"                                   \
+  ", %72, %73, %74, %75, %76, %77, %78, %79"                                   \
+  ", %80, %81, %82, %83, %84, %85, %86, %87"                                   \
+  ", %88, %89, %90, %91, %92, %93, %94, %95"                                   \
+  ", %96, %97, %98, %99, %100, %101, %102, %103"                               \
+  ", %104, %105, %106, %107, %108, %109, %110, %111"                           \
+  ", %112, %113, %114, %115, %116, %117, %118, %119"                           \
+  ", %120, %121, %122, %123, %124, %125, %126, %127"
 
 #define MPT_INOUT_8(d, i)                                                      \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]),  \
       "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
-#define MPT_INOUT_32(d, i)                                                     \
-  MPT_INOUT_8(d, i), MPT_INOUT_8(d, i + 8), MPT_INOUT_8(d, i + 16),            \
-      MPT_INOUT_8(d, i + 24)
-#define MPT_INOUT_64(d, i) MPT_INOUT_32(d, i), MPT_INOUT_32(d, i + 32)
+#define MPT_INOUT_16(d, i) MPT_INOUT_8(d, i), MPT_INOUT_8(d, i + 8)
+#define MPT_INOUT_24(d, i) MPT_INOUT_16(d, i), MPT_INOUT_8(d, i + 16)
+#define MPT_INOUT_32(d, i) MPT_INOUT_24(d, i), MPT_INOUT_8(d, i + 24)
+#define MPT_INOUT_40(d, i) MPT_INOUT_32(d, i), MPT_INOUT_8(d, i + 32)
+#define MPT_INOUT_48(d, i) MPT_INOUT_40(d, i), MPT_INOUT_8(d, i + 40)
+#define MPT_INOUT_56(d, i) MPT_INOUT_48(d, i), MPT_INOUT_8(d, i + 48)
+#define MPT_INOUT_64(d, i) MPT_INOUT_56(d, i), MPT_INOUT_8(d, i + 56)
 #define MPT_INOUT_128(d, i) MPT_INOUT_64(d, i), MPT_INOUT_64(d, i + 64)
 
 /// The instruction; A, B, P are the names of operands behind the accumulators.
@@ -92,6 +104,12 @@ MPT_HOPPER uint64_t advanced(uint64_t descriptor, unsigned bytes) {
                                           "}"                                  \
                : MPT_INOUT_##count(d, 0)                                       \
                : __VA_ARGS__)
+
+/// BF16 with A in registers.
+#define MPT_WGMMA_A(n, count, A, B, P, tail)                                   \
+  MPT_WGMMA(n, count, "k16.f32.bf16.bf16", A, B, P, tail, "r"(a[0]),           \
+            "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(flag),                \
+            "n"(TransposeB))
 
 /// All types for one n; a, b and the flag are operands a1, a2 and a3, the
 /// transpositions of BF16 a4 and a5.
@@ -149,19 +167,21 @@ MPT_HOPPER void waitMma(float (&d)[Count] MPT_SITE_PARAM) {
 }
 
 /// Issues d = A * B^T (+ d if `accumulate`) for operands in shared memory. N is
-/// 64, 128 or 256. All threads of the warpgroup give the same.
+/// 32, 64, 128 or 256. All threads of the warpgroup give the same.
 template <num::Format A, num::Format B, int N, bool TransposeA = false,
           bool TransposeB = false>
 MPT_HOPPER void issueMma(float (&d)[N / 2], uint64_t a, uint64_t b,
                          bool accumulate MPT_SITE_PARAM) {
-  static_assert(N == 64 || N == 128 || N == 256, "no such product");
+  static_assert(N == 32 || N == 64 || N == 128 || N == 256, "no such product");
   static_assert((A == num::Format::BF16) == (B == num::Format::BF16),
                 "BF16 does not mix with FP8");
   static_assert(A == num::Format::BF16 || (!TransposeA && !TransposeB),
                 "FP8 operands are K-major");
 #if defined(__CUDACC__)
   const uint32_t flag = accumulate;
-  if constexpr (N == 64) {
+  if constexpr (N == 32) {
+    MPT_WGMMA_TYPES(32, 16, "%16", "%17", "%18", "%19", "%20");
+  } else if constexpr (N == 64) {
     MPT_WGMMA_TYPES(64, 32, "%32", "%33", "%34", "%35", "%36");
   } else if constexpr (N == 128) {
     MPT_WGMMA_TYPES(128, 64, "%64", "%65", "%66", "%67", "%68");
@@ -176,22 +196,27 @@ MPT_HOPPER void issueMma(float (&d)[N / 2], uint64_t a, uint64_t b,
 
 /// The same in BF16 with A[64, 16] in registers: a[i] holds, as two BF16 codes
 /// (the lower half first), what accumulators 2i and 2i + 1 of a D[64, 16]
-/// would.
+/// would. N is 32 to 128 in steps of 16.
 template <int N, bool TransposeB = false>
 MPT_HOPPER void issueMmaA(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
                           bool accumulate MPT_SITE_PARAM) {
-  static_assert(N == 64 || N == 128, "no such product");
+  static_assert(N >= 32 && N <= 128 && N % 16 == 0, "no such product");
 #if defined(__CUDACC__)
   const uint32_t flag = accumulate;
-  if constexpr (N == 64) {
-    MPT_WGMMA(64, 32, "k16.f32.bf16.bf16", "{%32, %33, %34, %35}", "%36", "%37",
-              ", %38", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),
-              "r"(flag), "n"(TransposeB));
-  } else {
-    MPT_WGMMA(128, 64, "k16.f32.bf16.bf16", "{%64, %65, %66, %67}", "%68",
-              "%69", ", %70", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
-              "l"(b), "r"(flag), "n"(TransposeB));
-  }
+  if constexpr (N == 32)
+    MPT_WGMMA_A(32, 16, "{%16, %17, %18, %19}", "%20", "%21", ", %22");
+  else if constexpr (N == 48)
+    MPT_WGMMA_A(48, 24, "{%24, %25, %26, %27}", "%28", "%29", ", %30");
+  else if constexpr (N == 64)
+    MPT_WGMMA_A(64, 32, "{%32, %33, %34, %35}", "%36", "%37", ", %38");
+  else if constexpr (N == 80)
+    MPT_WGMMA_A(80, 40, "{%40, %41, %42, %43}", "%44", "%45", ", %46");
+  else if constexpr (N == 96)
+    MPT_WGMMA_A(96, 48, "{%48, %49, %50, %51}", "%52", "%53", ", %54");
+  else if constexpr (N == 112)
+    MPT_WGMMA_A(112, 56, "{%56, %57, %58, %59}", "%60", "%61", ", %62");
+  else if constexpr (N == 128)
+    MPT_WGMMA_A(128, 64, "{%64, %65, %66, %67}", "%68", "%69", ", %70");
 #else
   sim::wgmmaIssue({N, num::Format::BF16, num::Format::BF16, false, TransposeB},
                   d, 0, a, b, accumulate MPT_SITE_ARG);
@@ -200,14 +225,26 @@ MPT_HOPPER void issueMmaA(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
 
 #if defined(__CUDACC__)
 #undef MPT_WGMMA_TYPES
+#undef MPT_WGMMA_A
 #undef MPT_WGMMA
 #undef MPT_INOUT_128
 #undef MPT_INOUT_64
+#undef MPT_INOUT_56
+#undef MPT_INOUT_48
+#undef MPT_INOUT_40
 #undef MPT_INOUT_32
+#undef MPT_INOUT_24
+#undef MPT_INOUT_16
 #undef MPT_INOUT_8
 #undef MPT_REGISTERS_128
 #undef MPT_REGISTERS_64
+#undef MPT_REGISTERS_56
+#undef MPT_REGISTERS_48
+#undef MPT_REGISTERS_40
 #undef MPT_REGISTERS_32
+#undef MPT_REGISTERS_24
+#undef MPT_REGISTERS_16
+#undef MPT_REGISTERS_8
 #endif
 
 } // namespace mpt

@@ -80,13 +80,17 @@ inline std::string takeError() {
   return error;
 }
 
+/// "<CUDA's name>: <CUDA's text>".
+inline std::string errorText(cudaError_t code) {
+  return std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
+}
+
 /// Records a CUDA error as "<what>: <CUDA's name>: <CUDA's text>". Returns true
 /// on success.
 inline bool check(cudaError_t code, const char *what) {
   if (code == cudaSuccess)
     return true;
-  fail(std::string(what) + ": " + cudaGetErrorName(code) + ": " +
-       cudaGetErrorString(code));
+  fail(std::string(what) + ": " + errorText(code));
   return false;
 }
 
@@ -109,6 +113,31 @@ constexpr unsigned blocksFor(int64_t count, int64_t per) {
   return static_cast<unsigned>((count + per - 1) / per);
 }
 
+/// The kernel's own name, for messages; empty where it cannot be told.
+inline std::string kernelText(const void *kernel) {
+#if defined(__CUDACC__)
+  const char *name = nullptr;
+  if (cudaFuncGetName(&name, kernel) != cudaSuccess || !name)
+    return "";
+  return std::string(", kernel ") + name;
+#else
+  return sim::kernelText(kernel);
+#endif
+}
+
+/// Called before (after = 0) and behind every kernel and product that is
+/// queued, on the host, for checks and measurements; a step with a hook is not
+/// launched as a graph. Null to begin with.
+using LaunchHook = void (*)(const char *name, void *stream, int after);
+inline LaunchHook &launchHook() {
+  static LaunchHook hook = nullptr;
+  return hook;
+}
+inline void callLaunchHook(const char *name, cudaStream_t stream, int after) {
+  if (launchHook() && !failed())
+    launchHook()(name, stream, after);
+}
+
 /// Starts `kernel` with `args` converted to its parameter types. Does nothing
 /// once an error is recorded. A refused launch is recorded under `name`; a
 /// fault of the running kernel comes with the next synchronising call that is
@@ -128,18 +157,24 @@ MPT_SIM_INTERNAL void launch(const char *name, void (*kernel)(Params...),
                                   static_cast<int>(sharedBytes)),
              name))
     return;
+  callLaunchHook(name, stream, 0);
 #if defined(__CUDACC__)
   kernel<<<grid, block, sharedBytes, stream>>>(static_cast<Params>(args)...);
 #else
   sim::launchKernel(name, kernel, grid, block, sharedBytes, stream,
                     static_cast<Params>(args)...);
 #endif
-  if (!check(cudaGetLastError(), name) || !synchronousLaunches())
-    return;
+  cudaError_t code = cudaGetLastError();
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  if (check(cudaStreamIsCapturing(stream, &capture), name) &&
+  if (code == cudaSuccess && synchronousLaunches())
+    code = cudaStreamIsCapturing(stream, &capture);
+  if (code == cudaSuccess && synchronousLaunches() &&
       capture == cudaStreamCaptureStatusNone)
-    check(cudaStreamSynchronize(stream), name);
+    code = cudaStreamSynchronize(stream);
+  if (code != cudaSuccess)
+    fail(std::string(name) + ": " + errorText(code) +
+         kernelText(reinterpret_cast<const void *>(kernel)));
+  callLaunchHook(name, stream, 1);
 }
 
 /// Tells the simulator that `bytes` at `pointer` (inside a cudaMalloc'ed arena)

@@ -18,7 +18,7 @@
 #ifndef MPT_CUDA_PRODUCTS_H
 #define MPT_CUDA_PRODUCTS_H
 
-#include "mpt/CUDA/Port.h"
+#include "mpt/CUDA/Machine.h"
 
 #if defined(__CUDACC__)
 #include <cublasLt.h>
@@ -267,8 +267,8 @@ public:
       return std::string("cublasLtCreate: ") + detail::cublasStatusName(status);
     cudaError_t error = cudaMalloc(&workspacePointer, workspace);
     if (error != cudaSuccess)
-      return "cuBLASLt workspace of " + std::to_string(workspace) +
-             " bytes: " + cudaGetErrorString(error);
+      return "cuBLASLt's workspace " + shortOfMemory(workspace) + ": " +
+             cudaGetErrorName(error);
     workspaceBytes = workspace;
     return "";
   }
@@ -322,6 +322,7 @@ public:
     if (failed())
       return;
     Entry &entry = entries[index];
+    callLaunchHook(entry.name.c_str(), stream, 0);
     std::string error = checkCall(entry, a, b, d, inverseScaleA, inverseScaleB);
     if (error.empty() && isFP8(entry.plan.desc.a.type))
       error = setScales(entry, inverseScaleA, inverseScaleB);
@@ -329,6 +330,7 @@ public:
       error = multiply(entry, i, a, b, d, stream);
     if (!error.empty())
       fail("product '" + entry.name + "': " + error);
+    callLaunchHook(entry.name.c_str(), stream, 1);
   }
 
 private:

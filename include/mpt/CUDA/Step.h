@@ -12,7 +12,7 @@
 #ifndef MPT_CUDA_STEP_H
 #define MPT_CUDA_STEP_H
 
-#include "mpt/CUDA/Port.h"
+#include "mpt/CUDA/Machine.h"
 
 #include <cmath>
 #include <cstring>
@@ -79,8 +79,15 @@ public:
     tensors = std::move(table);
     isSet.assign(tensors.size(), false);
     enqueue = enqueueStep;
-    steps = 0;
-    check(cudaMalloc(reinterpret_cast<void **>(&base), bytes), "device memory");
+    steps = finished = 0;
+    std::string wrong = checkMachine(bytes);
+    if (wrong.empty() &&
+        cudaMalloc(reinterpret_cast<void **>(&base), bytes) != cudaSuccess)
+      wrong = "the package " + shortOfMemory(bytes) + " in one piece";
+    if (!wrong.empty()) {
+      fail(wrong);
+      return abandon();
+    }
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
     if (failed())
       return abandon();
@@ -110,6 +117,7 @@ public:
       cudaFree(base);
     graph = nullptr, stream = nullptr, base = nullptr;
     tensors.clear();
+    lost.clear();
   }
 
   /// Copies a whole argument to the device, after checking its values.
@@ -118,27 +126,27 @@ public:
     if (!tensor || !checkBytes(*tensor, bytes) || !checkValues(*tensor, data))
       return false;
     isSet[static_cast<size_t>(tensor - tensors.data())] = true;
-    return check(cudaMemcpyAsync(base + tensor->offset, data, bytes,
-                                 cudaMemcpyHostToDevice, stream),
-                 name);
+    return queued(cudaMemcpyAsync(base + tensor->offset, data, bytes,
+                                  cudaMemcpyHostToDevice, stream),
+                  name);
   }
 
   /// Copies an argument or a result to the host, after all that is queued.
   bool get(const char *name, void *data, size_t bytes) {
     Tensor *tensor = find(name);
     return tensor && checkBytes(*tensor, bytes) &&
-           check(cudaMemcpyAsync(data, base + tensor->offset, bytes,
-                                 cudaMemcpyDeviceToHost, stream),
-                 name) &&
+           queued(cudaMemcpyAsync(data, base + tensor->offset, bytes,
+                                  cudaMemcpyDeviceToHost, stream),
+                  name) &&
            synchronize();
   }
 
-  /// Queues one step. Nothing is allocated, nothing is waited for.
+  /// Queues one step. Nothing is allocated, nothing is waited for. If it could
+  /// not be queued, the state is that of the step before; a fault of the GPU
+  /// shows up with a later call, and from then on nothing works but close().
   bool run() {
-    if (!base) {
-      fail("the step is not open");
+    if (!isUsable())
       return false;
-    }
     std::string missing;
     for (size_t i = 0; i < tensors.size(); ++i)
       if (!isSet[i])
@@ -149,21 +157,33 @@ public:
       return false;
     }
     for (const Tensor &tensor : tensors)
-      if (tensor.kind == Kind::Rng && !std::strcmp(tensor.name, "rng.step"))
-        check(cudaMemcpyAsync(base + tensor.offset, &steps, sizeof(steps),
-                              cudaMemcpyHostToDevice, stream),
-              "rng.step");
-    if (graph)
-      check(cudaGraphLaunch(graph, stream), "step");
-    else
+      if (tensor.kind == Kind::Rng && !std::strcmp(tensor.name, "rng.step") &&
+          !queued(cudaMemcpyAsync(base + tensor.offset, &steps, sizeof(steps),
+                                  cudaMemcpyHostToDevice, stream),
+                  "rng.step"))
+        return false;
+    if (graph && !launchHook()) {
+      if (!queued(cudaGraphLaunch(graph, stream), "launch of the graph"))
+        return false;
+    } else {
       enqueue(stream);
-    if (failed())
-      return false;
+      // Those in front of it have run: no step's state.
+      if (failed())
+        return lose(takeError());
+    }
     ++steps;
     return true;
   }
 
-  bool synchronize() { return check(cudaStreamSynchronize(stream), "step"); }
+  bool synchronize() {
+    if (!isUsable())
+      return false;
+    cudaError_t code = cudaStreamSynchronize(stream);
+    if (code != cudaSuccess)
+      return lose(errorText(code));
+    finished = steps;
+    return true;
+  }
 
   char *memory() const { return base; }
   int64_t &stepNumber() { return steps; }
@@ -171,13 +191,54 @@ public:
 private:
   bool abandon() {
     close();
+    cudaGetLastError(); // told already, and not the next open's
     return false;
   }
 
-  /// MPT_CUDA_GRAPH=0 launches one by one, to see which one fails.
+  bool isUsable() {
+    if (base && lost.empty())
+      return true;
+    fail(base ? lost : std::string("the step is not open"));
+    return false;
+  }
+
+  /// Ends all use after a fault: what device memory holds is no step's result.
+  /// The error stays, for every call until close(). Returns false.
+  bool lose(const std::string &why) {
+    std::string where = "step " + std::to_string(finished + 1);
+    if (steps > finished + 1)
+      where = "a step from " + std::to_string(finished + 1) + " to " +
+              std::to_string(steps);
+    lost = where + " failed: " + why +
+           "; its state is lost: start a new process and load the last "
+           "checkpoint";
+    if (!synchronousLaunches())
+      lost += " (with MPT_CUDA_SYNC=1 the launch is named)";
+    steps = finished;
+    fail(lost);
+    return false;
+  }
+
+  /// Whether a call that only queues has succeeded. If it was refused and the
+  /// GPU is well, nothing is lost.
+  bool queued(cudaError_t code, const char *what) {
+    if (code == cudaSuccess)
+      return true;
+    std::string why = std::string(what) + ": " + errorText(code);
+    cudaGetLastError();
+    cudaError_t fault = cudaStreamSynchronize(stream);
+    if (fault != cudaSuccess)
+      return lose(errorText(fault));
+    finished = steps;
+    fail(why + "; the state is that of step " + std::to_string(steps));
+    return false;
+  }
+
+  /// MPT_CUDA_GRAPH=0 launches one by one, MPT_CUDA_SYNC=1 waits for each: to
+  /// see which one fails.
   bool capture() {
     const char *text = std::getenv("MPT_CUDA_GRAPH");
-    if (text && !std::strcmp(text, "0"))
+    if ((text && !std::strcmp(text, "0")) || synchronousLaunches())
       return true;
     cudaGraph_t captured = nullptr;
     if (!check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
@@ -193,11 +254,12 @@ private:
   }
 
   Tensor *find(const char *name) {
+    if (!isUsable())
+      return nullptr;
     for (Tensor &tensor : tensors)
       if (!std::strcmp(tensor.name, name))
         return &tensor;
-    fail(base ? "there is no argument or result '" + std::string(name) + "'"
-              : std::string("the step is not open"));
+    fail("there is no argument or result '" + std::string(name) + "'");
     return nullptr;
   }
 
@@ -243,11 +305,20 @@ private:
   cudaStream_t stream = nullptr;
   cudaGraphExec_t graph = nullptr;
   void (*enqueue)(cudaStream_t) = nullptr;
-  int64_t steps = 0;
+  /// Taken, and known to have ended well.
+  int64_t steps = 0, finished = 0;
+  /// Why nothing works any more.
+  std::string lost;
   std::vector<Tensor> tensors;
   std::vector<bool> isSet;
 };
 
 } // namespace mpt
+
+/// Sets mpt::launchHook(); null ends it.
+extern "C" __attribute__((visibility("default"), used)) inline void
+mpt_cuda_set_hook(mpt::LaunchHook hook) {
+  mpt::launchHook() = hook;
+}
 
 #endif // MPT_CUDA_STEP_H

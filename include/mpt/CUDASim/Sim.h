@@ -139,6 +139,9 @@ void launchKernel(const char *name, void (*kernel)(Params...), dim3 grid,
   submit(std::move(launch), stream);
 }
 
+/// ", kernel at file:line", for messages; empty if it cannot be told.
+std::string kernelText(const void *kernel);
+
 /// Names the bytes at `pointer` as one buffer; see mpt::nameBuffer.
 void nameBuffer(const void *pointer, size_t bytes, const char *name);
 
@@ -172,6 +175,10 @@ __attribute__((visibility("default"))) int mpt_sim_set_order(const char *order);
 /// Device memory is host memory, so it may read and write buffers.
 __attribute__((visibility("default"))) void
 mpt_sim_set_hook(void (*hook)(const char *name, uint64_t ordinal, int after));
+/// Plans a failure of the machine (lib/CUDASim/Device.cpp), such as
+/// "free=1048576" or "fault=<launch>"; "" mends everything. Returns 0, or 1 if
+/// it is none.
+__attribute__((visibility("default"))) int mpt_sim_fail(const char *plan);
 /// Tells the checker that the caller itself wrote device memory.
 __attribute__((visibility("default"))) void
 mpt_sim_mark_written(const void *pointer, size_t bytes);

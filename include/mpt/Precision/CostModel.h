@@ -75,7 +75,7 @@ struct CostModel {
   Target target;
   TuningTable tuning;
 
-  /// The time of a product. `target` runs the formats.
+  /// The time of a product; infinite in formats that `target` does not run.
   ProductTime timeOf(const ProductShape &shape,
                      const FormatPair &formats) const;
 

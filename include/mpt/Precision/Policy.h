@@ -68,6 +68,8 @@ struct Problem {
   CostModel cost;
   BudgetLimits limits;
   std::vector<Pin> pins;
+  /// Policy `threshold` takes 8 bits only where that makes the step faster.
+  bool whereItPays = false;
   /// m, n and k of a product in FP8 are multiples of this.
   int64_t alignment = 16;
   /// In program order.
@@ -75,7 +77,8 @@ struct Problem {
 
   /// Fails where a product has no unique name, where `threshold` lacks metrics
   /// or has some of another K, where a pin does not fit (see `matchPins`) or
-  /// gives a misaligned product FP8.
+  /// gives a misaligned product FP8, and where `whereItPays` is asked of
+  /// another policy.
   llvm::Error check() const;
 };
 

@@ -157,6 +157,12 @@ LogicalResult Writer::launches() {
         json.attribute("bytes", launch.bytes);
         access("result", launch.accesses[0]);
         break;
+      case StepPlan::LaunchKind::Attention:
+      case StepPlan::LaunchKind::AttentionGrad:
+        status = launch.op->emitOpError()
+                 << "named '" << launch.name
+                 << "' reaches a CPU package: --mpt-form-attention is for CUDA";
+        break;
       case StepPlan::LaunchKind::Group:
         llvm_unreachable("the CPU's plan groups nothing");
       }

@@ -8,6 +8,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "AttentionEmitter.h"
 #include "KernelEmitter.h"
 #include "StepEmitter.h"
 #include "mpt/Target/Package/ManifestWriter.h"
@@ -34,6 +35,7 @@ struct Writer : ManifestWriter {
   void buffers();
   void launches();
   void product(const StepPlan::Launch &launch);
+  void attention(const StepPlan::Launch &launch);
   void parts(const StepPlan::Launch &group);
   void view(StringRef key, const ProductView &view, Type element) {
     json.attributeObject(key, [&] {
@@ -85,10 +87,36 @@ void Writer::parts(const StepPlan::Launch &group) {
   });
 }
 
+/// Sizes, factor, dropout, and the strides of what is read and written.
+void Writer::attention(const StepPlan::Launch &launch) {
+  const AttentionShape shape = getAttentionShape(launch);
+  json.attribute("batches", shape.batches);
+  json.attribute("sequence", shape.sequence);
+  json.attribute("heads", shape.heads);
+  json.attribute("head_size", shape.headSize);
+  json.attribute("scale", static_cast<double>(shape.scale));
+  if (shape.keep) {
+    json.attribute("keep_probability", static_cast<double>(*shape.keep));
+    json.attribute("dropout_id", shape.dropoutId);
+  }
+  json.attribute("bias", shape.hasBias);
+  if (shape.hasBias)
+    json.attribute("bias_stride", shape.biasStride);
+  json.attributeArray("heads_views", [&] {
+    for (const AttentionShape::Heads &each : shape.views)
+      json.object([&] {
+        json.attribute("dtype", getDtypeName(each.element));
+        json.attribute("rows", each.rows);
+        json.attribute("batch", each.batch);
+      });
+  });
+}
+
 void Writer::launches() {
   unsigned numGroups = 0;
-  static constexpr StringLiteral ops[] = {"kernel", "product", "scatter_add",
-                                          "copy",   "fill",    "group"};
+  static constexpr StringLiteral ops[] = {
+      "kernel", "product",   "scatter_add",    "copy",
+      "fill",   "attention", "attention_grad", "group"};
   for (const StepPlan::Launch &launch : plan.launches)
     json.object([&] {
       json.attribute("op", ops[static_cast<int>(launch.kind)]);
@@ -97,6 +125,9 @@ void Writer::launches() {
         json.attribute("symbol", cast<func::CallOp>(launch.op).getCallee());
       if (launch.kind == StepPlan::LaunchKind::Product)
         product(launch);
+      if (launch.kind == StepPlan::LaunchKind::Attention ||
+          launch.kind == StepPlan::LaunchKind::AttentionGrad)
+        attention(launch);
       if (auto scatter = dyn_cast_or_null<ScatterAddOp>(launch.op)) {
         json.attribute("rows", scatter.getIds().getType().getNumElements());
         json.attribute("columns", scatter.getInit().getType().getDimSize(1));
@@ -106,7 +137,6 @@ void Writer::launches() {
       if (launch.kind == StepPlan::LaunchKind::Group) {
         json.attribute("symbol", memory.tables[numGroups++].name);
         parts(launch);
-        return;
       }
       accesses("args", launch.accesses);
       json.attribute("written", launch.numWritten);

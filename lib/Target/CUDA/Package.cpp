@@ -22,10 +22,13 @@
 using namespace mlir;
 using namespace mpt;
 
-void mpt::buildCUDAPipeline(OpPassManager &manager) {
+void mpt::buildCUDAPipeline(OpPassManager &manager,
+                            const CUDAPipelineOptions &options) {
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createMaterializeFormats());
+  if (options.fuseAttention)
+    manager.addPass(createFormAttention());
   manager.addPass(createDecompose());
   manager.addPass(createKMajor());
   manager.addPass(createCanonicalizerPass());
@@ -34,10 +37,11 @@ void mpt::buildCUDAPipeline(OpPassManager &manager) {
 }
 
 void mpt::registerCUDAPipeline() {
-  PassPipelineRegistration<>("mpt-cuda-pipeline",
-                             "from a training step to kernels and products for "
-                             "the CUDA back end",
-                             buildCUDAPipeline);
+  PassPipelineRegistration<CUDAPipelineOptions>(
+      "mpt-cuda-pipeline",
+      "from a training step to kernels and products for "
+      "the CUDA back end",
+      buildCUDAPipeline);
 }
 
 static LogicalResult writeFile(Location loc, StringRef path, StringRef text) {

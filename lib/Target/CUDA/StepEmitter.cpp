@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "StepEmitter.h"
+#include "AttentionEmitter.h"
 #include "ExpressionEmitter.h"
 #include "GroupEmitter.h"
 #include "KernelEmitter.h"
@@ -35,10 +36,14 @@ struct StepEmitter {
   llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
   std::optional<GroupEmitter> groups;
   unsigned nextProduct = 0;
+  AttentionEmitter attention;
 
   StepEmitter(const StepPlan &plan, const DeviceMemory &memory,
               StringRef graphHash, llvm::raw_ostream &os)
-      : plan(plan), memory(memory), graphHash(graphHash), w(os) {}
+      : plan(plan), memory(memory), graphHash(graphHash), w(os),
+        attention(plan, [this](Type element, StepPlan::Access access) {
+          return at(element, access);
+        }) {}
 
   LogicalResult run();
   LogicalResult buildModels();
@@ -110,6 +115,8 @@ void StepEmitter::header() {
                 Twine(memory.bytes) + " bytes of device memory.",
             "// ");
   w.blank();
+  if (!attention.empty())
+    w.line("#include \"mpt/CUDA/HopperAttentionGrad.h\"");
   w.line("#include \"mpt/CUDA/Kernels.h\"");
   if (!memory.tables.empty())
     w.line("#include \"mpt/CUDA/Parts.h\"");
@@ -403,6 +410,10 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
             quoted(launch.name)},
            ";");
     break;
+  case StepPlan::LaunchKind::Attention:
+  case StepPlan::LaunchKind::AttentionGrad:
+    w.line(attention.launch(launch, safe(launch.name)));
+    break;
   case StepPlan::LaunchKind::Group:
     groups->emitLaunch(launch, w);
     break;
@@ -591,7 +602,7 @@ void StepEmitter::interface() {
   w.open("MPT_EXPORT int mpt_cuda_open() {");
   w.list("return !step.open",
          {"memoryBytes", "tensors", "constants", "buffers",
-          hasProducts() ? "load" : "[] {}", "enqueue"},
+          attention.loader(hasProducts() ? "load" : ""), "enqueue"},
          ";");
   w.close();
   w.blank();
@@ -630,6 +641,8 @@ LogicalResult StepEmitter::run() {
   emitKernels();
   places();
   if (failed(products()))
+    return failure();
+  if (failed(attention.emit(w)))
     return failure();
   launchList();
   tables();

@@ -134,7 +134,7 @@ def near_rows(record: Decisions, count: int = 8) -> list[tuple[str, ...]]:
 
 
 def summary(record: Decisions) -> str:
-    parts = [cards(record)]
+    parts = [cards(record), *(element("p", escape(text), class_="warning") for text in explain.slower(record))]
     if record.pins:
         parts.append("<p>Pins: " + ", ".join(f"<code>{escape(pin)}</code>" for pin in priced_pins(record)) + "</p>")
     caption = "Share of the products' FLOPs, and number of products"

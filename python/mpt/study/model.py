@@ -107,8 +107,6 @@ def checkpoint_path(out: Path, step: int) -> Path:
 
 def prepare(case: Case, out: Path, batches_per_point: int, corpus: Path) -> data.Batches:
     """Text to batches, PyTorch to ONNX to the FP32 package: what of it is not in `out` yet."""
-    from mpt.export import export
-
     needed = case.points[-1] + batches_per_point
     path = out / "batches.safetensors"
     batches = data.load_batches(path) if path.exists() else None
@@ -116,6 +114,8 @@ def prepare(case: Case, out: Path, batches_per_point: int, corpus: Path) -> data
         console.print(f"{case.name}: text to {needed} batches")
         batches = case.prepare(out, needed, corpus)
     if not (out / "model.onnx").exists():
+        from mpt.export import export
+
         console.print(f"{case.name}: PyTorch to ONNX")
         export(case.build(), batches[0], out / "model.onnx")
     if not (out / "cpu-fp32").exists():

@@ -102,26 +102,58 @@ TEST_F(CuteLayout, Products) {
   checkMultiply<Format::BF16, true>(cuteTileBF16Transposed(), 64);
 }
 
+constexpr uint64_t address = 0x3fff, leading = uint64_t(0x3fff) << 16;
+
+/// Our descriptor of an operand.
+uint64_t describe(unsigned stride, unsigned leadingBytes,
+                  Swizzle swizzle = Swizzle::Span128) {
+  static uint64_t bits;
+  bits = 0;
+  launch(
+      "describe",
+      +[](unsigned stride, unsigned leadingBytes, Swizzle swizzle) {
+        MPT_SHARED_DYN(unsigned char, tile);
+        bits = operandDescriptor(tile, stride, leadingBytes, swizzle);
+      },
+      1, 1, 1024, nullptr, stride, leadingBytes, swizzle);
+  return bits;
+}
+
 /// All but the address, which CuTe takes on a GPU only.
 TEST_F(CuteLayout, Descriptors) {
-  constexpr uint64_t address = 0x3fff, leading = uint64_t(0x3fff) << 16;
-  auto ours = [](unsigned stride, unsigned leadingBytes) {
-    static uint64_t bits;
-    bits = 0;
-    launch(
-        "describe",
-        +[](unsigned stride, unsigned leadingBytes) {
-          MPT_SHARED_DYN(unsigned char, tile);
-          bits = operandDescriptor(tile, stride, leadingBytes);
-        },
-        1, 1, 1024, nullptr, stride, leadingBytes);
-    return bits;
-  };
   // The leading offset of a swizzled K-major operand has no meaning.
-  EXPECT_EQ(ours(1024, 16) & ~(address | leading),
+  EXPECT_EQ(describe(1024, 16) & ~(address | leading),
             cuteDescriptorFP8() & ~(address | leading));
-  EXPECT_EQ(ours(1024, 8192) & ~address,
+  EXPECT_EQ(describe(1024, 8192) & ~address,
             cuteDescriptorBF16Transposed() & ~address);
+}
+
+/// Panels of a head's rows, as attention has them: read along the head for
+/// scores, across it for the context.
+template <Swizzle S> void checkPanels() {
+  constexpr int span = static_cast<int>(S), columns = span / 2;
+  CuteOperand rows = cuteRows(span), across = cuteColumns(span);
+  auto place = [](int row, int column) {
+    return column / columns * 64 * span +
+           swizzled<S>(row * span + column % columns * 2);
+  };
+  for (int mn = 0; mn < 64; ++mn)
+    for (int k = 0; k < 64; ++k) {
+      ASSERT_EQ(rows.offsets[mn * 64 + k], place(mn, k)) << mn << " " << k;
+      ASSERT_EQ(across.offsets[mn * 64 + k], place(k, mn)) << mn << " " << k;
+    }
+  EXPECT_EQ(describe(8 * span, 16, S) & ~(address | leading),
+            rows.descriptor & ~(address | leading));
+  // A single panel has no next one.
+  const uint64_t known = span == 128 ? ~(address | leading) : ~address;
+  EXPECT_EQ(describe(8 * span, 64 * span, S) & known,
+            across.descriptor & known);
+}
+
+TEST_F(CuteLayout, Panels) {
+  checkPanels<Swizzle::Span32>();
+  checkPanels<Swizzle::Span64>();
+  checkPanels<Swizzle::Span128>();
 }
 
 } // namespace

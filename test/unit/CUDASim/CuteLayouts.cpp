@@ -24,12 +24,12 @@ template <typename Layout> std::vector<int> table(Layout layout) {
 }
 
 /// A tile of `Rows` x `Columns` elements of T (which stands for their size).
-template <typename T, template <class> class Atom, int Rows, int Columns>
+/// Atoms follow each other along k first unless `Order` says otherwise.
+template <typename T, template <class> class Atom, int Rows, int Columns,
+          typename Order = Step<_2, _1>>
 struct Tile {
   static auto layout() {
-    // Atoms follow each other along k first, as boxes of the copy engine do.
-    return tile_to_shape(Atom<T>{}, Shape<Int<Rows>, Int<Columns>>{},
-                         Step<_2, _1>{});
+    return tile_to_shape(Atom<T>{}, Shape<Int<Rows>, Int<Columns>>{}, Order{});
   }
   static T *memory() {
     alignas(1024) static T values[Rows * Columns];
@@ -58,6 +58,16 @@ using FP8 = Tile<uint8_t, GMMA::Layout_K_SW128_Atom, 64, 128>;
 using BF16 = Tile<uint16_t, GMMA::Layout_K_SW128_Atom, 64, 64>;
 using Transposed = Tile<uint16_t, GMMA::Layout_MN_SW128_Atom, 128, 64>;
 
+/// Boxes of the copy engine have all rows of a panel.
+template <template <class> class Atom>
+using Rows = Tile<uint16_t, Atom, 64, 64, Step<_1, _2>>;
+template <template <class> class Atom>
+using Columns = Tile<uint16_t, Atom, 64, 64>;
+
+template <typename T, GMMA::Major Major> mpt::test::CuteOperand operand() {
+  return {T::offsets(), T::template descriptor<Major>()};
+}
+
 } // namespace
 
 namespace mpt::test {
@@ -68,6 +78,20 @@ std::vector<int> cuteFragmentA() { return table(GMMA::ALayout_64x16{}); }
 std::vector<int> cuteTileFP8() { return FP8::offsets(); }
 std::vector<int> cuteTileBF16() { return BF16::offsets(); }
 std::vector<int> cuteTileBF16Transposed() { return Transposed::offsets(); }
+CuteOperand cuteRows(int span) {
+  if (span == 32)
+    return operand<Rows<GMMA::Layout_K_SW32_Atom>, GMMA::Major::K>();
+  if (span == 64)
+    return operand<Rows<GMMA::Layout_K_SW64_Atom>, GMMA::Major::K>();
+  return operand<Rows<GMMA::Layout_K_SW128_Atom>, GMMA::Major::K>();
+}
+CuteOperand cuteColumns(int span) {
+  if (span == 32)
+    return operand<Columns<GMMA::Layout_MN_SW32_Atom>, GMMA::Major::MN>();
+  if (span == 64)
+    return operand<Columns<GMMA::Layout_MN_SW64_Atom>, GMMA::Major::MN>();
+  return operand<Columns<GMMA::Layout_MN_SW128_Atom>, GMMA::Major::MN>();
+}
 uint64_t cuteDescriptorFP8() { return FP8::descriptor<GMMA::Major::K>(); }
 uint64_t cuteDescriptorBF16Transposed() {
   return Transposed::descriptor<GMMA::Major::MN>();

@@ -27,7 +27,17 @@ std::vector<int> cuteTileFP8();
 std::vector<int> cuteTileBF16();
 std::vector<int> cuteTileBF16Transposed();
 
-/// Descriptors of these tiles, without their address.
+/// A BF16 tile of 64 x 64 in panels with a swizzle of 32, 64 or 128 bytes: as
+/// [mn][k], with rows along k (`cuteRows`) or along mn (`cuteColumns`), and the
+/// descriptor of the 16 k at its beginning, without the address.
+struct CuteOperand {
+  std::vector<int> offsets;
+  uint64_t descriptor;
+};
+CuteOperand cuteRows(int span);
+CuteOperand cuteColumns(int span);
+
+/// Descriptors of the tiles with the 128-byte swizzle, without their address.
 uint64_t cuteDescriptorFP8();
 uint64_t cuteDescriptorBF16Transposed();
 

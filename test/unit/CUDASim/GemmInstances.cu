@@ -57,14 +57,39 @@ __global__ void __launch_bounds__(128)
   }
 }
 
+/// Attention and its gradient, with and without dropout.
+template <int HeadSize, bool Drops, typename Out, typename Grad>
+void attention(const void *a, const mpt::attention::Args<Out> &args,
+               const mpt::attention::GradArgs<Grad> &gradArgs) {
+  mpt::attention::Forward<HeadSize, Drops, Out> forward;
+  mpt::attention::Gradient<HeadSize, Drops, Out, Grad> gradient;
+  const mpt::attention::Operand qkv = {a, 3072, 3072 * 512};
+  std::string error =
+      forward.prepare({"attention", 64, qkv, qkv, qkv, args}) +
+      gradient.prepare({"attention/grad",
+                        64,
+                        qkv,
+                        qkv,
+                        qkv,
+                        {args.out, 1024, 1024 * 512},
+                        {static_cast<const uint16_t *>(a), 1024, 1024 * 512},
+                        gradArgs});
+  if (!error.empty())
+    mpt::fail(error);
+  forward.run(nullptr);
+  gradient.run(nullptr);
+}
+
 } // namespace
 
 /// Never called: names every product.
 MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
                             const float *f32, const uint16_t *bf16, float *to,
                             uint16_t *toBF16, mpt::TensorMap map,
-                            mpt::attention::Args heads,
-                            mpt::attention::GradArgs grad) {
+                            mpt::attention::Args<uint16_t> heads,
+                            mpt::attention::Args<float> headsF32,
+                            mpt::attention::GradArgs<uint16_t> grad,
+                            mpt::attention::GradArgs<float> gradF32) {
   StoreFP8<Format::E4M3> e4m3 = {{}, map};
   StoreTransposedFP8<Format::E4M3> e4m3T = {{}, map};
   StoreFP8<Format::E5M2> e5m2 = {{}, map};
@@ -99,8 +124,10 @@ MPT_EXPORT void instantiate(const void *a, const void *b, Args args,
             Store<uint16_t>{{}, toBF16, args.n}));
   product<Config<Format::BF16, Format::BF16, 64, 6, false>>(
       a, b, args, chain(RowSums{{}, to}, Store<float>{{}, to, args.n}));
-  mpt::attention::Operand qkv = {a, 3072, 3072 * 512};
-  mpt::attention::run("attention", qkv, qkv, qkv, heads, 64, nullptr);
-  mpt::attention::runGradient("attention/grad", qkv, qkv, qkv, qkv, qkv, grad,
-                              64, nullptr);
+  attention<64, true>(a, heads, gradF32);
+  attention<64, false>(a, heads, grad);
+  attention<32, true>(a, headsF32, gradF32);
+  attention<80, true>(a, heads, grad);
+  attention<96, true>(a, heads, gradF32);
+  attention<128, true>(a, heads, gradF32);
 }

@@ -96,6 +96,10 @@ TEST_F(CostModelTest, EightBitsPayWhereProductsAreLarge) {
             0.99 * cpu.timeOf(shape, pairOf(&context, Storage::F32)).us);
 }
 
+TEST_F(CostModelTest, WhatDoesNotRunTakesForever) {
+  EXPECT_TRUE(std::isinf(modelOf("a100").timeOf({64, 64, 64}, e4m3()).us));
+}
+
 TEST_F(CostModelTest, NamesSharedWork) {
   CostModel h200 = modelOf("h200");
   auto names = [&](const Tensor &tensor, FormatAttr format, bool turned) {

@@ -11,6 +11,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
 
 namespace mpt {
 
@@ -21,9 +22,17 @@ struct CUDAPackageOptions {
   llvm::raw_ostream *report = nullptr;
 };
 
-/// From a step (with or without casts) to kernels, products, scatters and
-/// views: what every CUDA package goes through, in order.
-void buildCUDAPipeline(mlir::OpPassManager &manager);
+struct CUDAPipelineOptions : mlir::PassPipelineOptions<CUDAPipelineOptions> {
+  Option<bool> fuseAttention{
+      *this, "fuse-attention",
+      llvm::cl::desc("attention in BF16 in one kernel that stores no scores"),
+      llvm::cl::init(true)};
+};
+
+/// From a step (with or without casts) to kernels, products, attention,
+/// scatters and views: what every CUDA package goes through, in order.
+void buildCUDAPipeline(mlir::OpPassManager &manager,
+                       const CUDAPipelineOptions &options);
 /// Registers `--mpt-cuda-pipeline`.
 void registerCUDAPipeline();
 

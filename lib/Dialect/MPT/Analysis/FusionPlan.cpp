@@ -428,9 +428,11 @@ LogicalResult mpt::copyAwkwardViews(func::FuncOp step) {
       if (failed(strided))
         return failure();
       auto view = getStorageView(*strided);
-      // Kernels and products read any strides, the rest plain buffers.
+      // Kernels and products read any strides, attention those that it was
+      // formed with, the rest plain buffers.
       bool plain = view->layout.isContiguous() && view->layout.offset == 0;
-      if (!plain && !getDomain(&op) && !isa<ProductOpInterface>(op))
+      if (!plain && !getDomain(&op) &&
+          !isa<ProductOpInterface, AttentionOp, AttentionGradOp>(op))
         strided = makeCopy(*strided, &op);
       operand.set(*strided);
     }

@@ -52,6 +52,7 @@ struct Planner {
   LogicalResult addKernel(func::CallOp call);
   LogicalResult addProduct(ProductOpInterface op);
   LogicalResult addScatter(ScatterAddOp op);
+  LogicalResult addAttention(Operation *op);
   FailureOr<KernelModel *> getModel(func::CallOp call);
   unsigned newBuffer(Value root);
   FailureOr<StepPlan::Access> read(Value value);
@@ -211,6 +212,24 @@ LogicalResult Planner::addScatter(ScatterAddOp op) {
   return success();
 }
 
+LogicalResult Planner::addAttention(Operation *op) {
+  StepPlan::Launch launch{isa<AttentionOp>(op)
+                              ? StepPlan::LaunchKind::Attention
+                              : StepPlan::LaunchKind::AttentionGrad,
+                          getStableName(op).str(), op};
+  for (Value operand : op->getOperands()) {
+    auto access = read(operand);
+    if (failed(access))
+      return failure();
+    launch.accesses.push_back(*access);
+  }
+  for (Value result : op->getResults())
+    launch.accesses.push_back({newBuffer(result), 0});
+  launch.numWritten = op->getNumResults();
+  plan.launches.push_back(std::move(launch));
+  return success();
+}
+
 LogicalResult Planner::addLaunch(Operation *op) {
   if (isa<ViewOpInterface, func::ReturnOp>(op))
     return success();
@@ -222,6 +241,8 @@ LogicalResult Planner::addLaunch(Operation *op) {
     return addProduct(product);
   if (auto scatter = dyn_cast<ScatterAddOp>(op))
     return addScatter(scatter);
+  if (isa<AttentionOp, AttentionGradOp>(op))
+    return addAttention(op);
   return op->emitOpError() << "named '" << getStableName(op)
                            << "' is no launch: run --mpt-fuse before planning";
 }

@@ -45,6 +45,19 @@ std::optional<StorageView> mpt::getStorageView(Value value) {
   return result;
 }
 
+std::optional<HeadsView> mpt::getHeadsView(const StorageView &view) {
+  ArrayRef<int64_t> shape = view.layout.shape, strides = view.layout.strides;
+  if (shape.size() != 4 || strides[3] != 1 ||
+      (shape[2] != 1 && strides[2] != shape[3]))
+    return std::nullopt;
+  // Dims of size 1 have any stride.
+  int64_t rows = shape[1] == 1 ? shape[2] * shape[3] : strides[1];
+  int64_t batch = shape[0] == 1 ? shape[1] * rows : strides[0];
+  if (view.layout.offset % 8 || rows % 8 || batch % 8 || !rows || !batch)
+    return std::nullopt;
+  return HeadsView{view.root, view.layout.offset, rows, batch};
+}
+
 namespace {
 /// `layout` as a matrix, its leading dims folded into the rows.
 std::optional<Layout> foldRows(const Layout &layout) {

@@ -13,8 +13,10 @@
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Precision/BudgetFile.h"
 #include "mpt/Precision/DecisionRecord.h"
+#include "mpt/Precision/Prediction.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/FormatVariadic.h"
 
 #define DEBUG_TYPE "assign-precision"
 
@@ -162,6 +164,7 @@ struct Driver {
   LogicalResult collect();
   LogicalResult priceAt(StringRef path);
   LogicalResult decide();
+  void warnIfSlower();
   void insertCasts();
   LogicalResult write(StringRef path);
   LogicalResult writeProblem(StringRef path);
@@ -347,6 +350,30 @@ LogicalResult Driver::decide() {
   return report(precision::verify(problem, outcome.decisions));
 }
 
+/// Errors decide, except under the policy `budget`: what they admit can take
+/// longer than BF16.
+void Driver::warnIfSlower() {
+  std::vector<precision::FormatPair> formats;
+  for (const precision::Decision &decision : outcome.decisions)
+    formats.push_back(decision.chosen);
+  if (llvm::none_of(formats,
+                    [](const auto &pair) { return pair.isEightBit(); }))
+    return;
+  double assigned = precision::predict(problem, formats).getTotal();
+  formats.assign(formats.size(),
+                 precision::pairOf(func.getContext(), Storage::BF16));
+  double high = precision::predict(problem, formats).getTotal();
+  if (assigned > high)
+    func.emitWarning("assign-precision: 8 bits do not pay on ")
+        << problem.cost.target.name << " at this size: "
+        << llvm::formatv("{0:f1} us for products and casts, all in bf16 {1:f1} "
+                         "us",
+                         assigned, high)
+               .str()
+        << "; policy budget weighs that, and threshold with where-it-pays; "
+           "price-at gives another size";
+}
+
 void Driver::insertCasts() {
   for (auto [product, decision] : llvm::zip(products, outcome.decisions)) {
     read(product.getLhsOperand(), decision.chosen.lhs);
@@ -471,12 +498,14 @@ struct AssignPrecision : mpt::impl::AssignPrecisionBase<AssignPrecision> {
     Driver driver(func);
     driver.problem.policy = policy;
     driver.problem.limits = {lossMse, noiseRatio, persistent};
+    driver.problem.whereItPays = whereItPays;
     if (failed(driver.check()) ||
         failed(driver.setTarget(target, tuning, alignment)) ||
         failed(driver.addPins(pins)) || failed(driver.collect()) ||
         (!price.empty() && failed(driver.priceAt(price))) ||
         failed(driver.decide()))
       return signalPassFailure();
+    driver.warnIfSlower();
     driver.insertCasts();
     if (!problem.empty() && failed(driver.writeProblem(problem)))
       return signalPassFailure();

@@ -34,6 +34,10 @@ StringRef describe(StepPlan::LaunchKind kind) {
     return "copy";
   case StepPlan::LaunchKind::Fill:
     return "fill";
+  case StepPlan::LaunchKind::Attention:
+    return "attention";
+  case StepPlan::LaunchKind::AttentionGrad:
+    return "attention_grad";
   case StepPlan::LaunchKind::Group:
     return "group";
   }

@@ -53,6 +53,7 @@ function candidateChart(product) {
     svg.append(draw("line", { x1: at, x2: at, y1: top, y2: bottom, class: "grid" }),
       draw("text", { x: at, y: bottom + 13, "text-anchor": "middle", class: "soft" }, String(Number((10 ** power).toPrecision(1)))));
   }
+  const figures = []; // above the bound's line
   product.candidates.forEach(([label, state, ratio, lower], i) => {
     const y = top + line * i;
     svg.append(draw("text", { x: left - 8, y: y + 14, "text-anchor": "end" }, data.labels[label]));
@@ -64,10 +65,10 @@ function candidateChart(product) {
       if (lower > 0 && lower < ratio)
         svg.append(draw("line", { x1: x(lower), x2: x(ratio), y1: y + 10, y2: y + 10, class: "whisker" }));
     }
-    svg.append(draw("text", { x: x(Math.max(ratio, 10 ** low)) + 5, y: y + 14, class: "soft" }, number(ratio)));
+    figures.push(draw("text", { x: x(Math.max(ratio, 10 ** low)) + 5, y: y + 14, class: "soft" }, number(ratio)));
   });
   svg.append(draw("line", { x1: x(1), x2: x(1), y1: top - 4, y2: bottom, class: "bound" }),
-    draw("text", { x: x(1), y: top - 7, "text-anchor": "middle", class: "bound" }, "bound"));
+    draw("text", { x: x(1), y: top - 7, "text-anchor": "middle", class: "bound" }, "bound"), ...figures);
   return svg;
 }
 

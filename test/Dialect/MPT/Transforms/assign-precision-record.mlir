@@ -55,7 +55,7 @@
 // CHECK: "runner_up": {
 // CHECK: "storage": "bf16"
 // CHECK: "margin": 1.408{{[0-9]*}},
-// CHECK-NEXT: "reason": "cheapest within its bounds: be_median 5.00e-03 of 7.34e-03, be_p99 2.00e-02 of 2.82e-02",
+// CHECK-NEXT: "reason": "cheapest within its bounds: be_median 5.00e-03 of 7.34e-03, be_p99 2.00e-02 of 2.82e-02; alone it does not pay: {{[0-9.]+}} us with its casts, in bf16 x bf16 {{[0-9.]+}} us",
 // CHECK-NEXT: "pin": null
 
 // CHECK: "name": "undecided"

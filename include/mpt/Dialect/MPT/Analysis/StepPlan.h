@@ -42,7 +42,16 @@ struct StepPlan {
     unsigned buffer = 0;
     int64_t offset = 0;
   };
-  enum class LaunchKind { Kernel, Product, ScatterAdd, Copy, Fill, Group };
+  enum class LaunchKind {
+    Kernel,
+    Product,
+    ScatterAdd,
+    Copy,
+    Fill,
+    Attention,
+    AttentionGrad,
+    Group
+  };
   /// One of the kernel calls that a group launches at once. It reads
   /// `accesses[firstRead...]` of the group and writes `[firstWritten...]`.
   struct Part {
@@ -58,7 +67,8 @@ struct StepPlan {
     mlir::Operation *op = nullptr;
     /// Kernel: arguments, then results. Product: lhs, rhs, inverse scales,
     /// result. Scatter: init, ids, updates, result. Copy: source, result.
-    /// Fill: result. Group: all that its parts read, then all they write.
+    /// Fill: result. Attention and its gradient: operands, then results.
+    /// Group: all that its parts read, then all they write.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;
@@ -97,8 +107,8 @@ struct StepPlan {
   /// The most bytes that are live at once: no arena can be smaller.
   int64_t liveBytes = 0;
 
-  /// Plans `step`, which holds kernel calls, products, scatters, views and
-  /// constants only.
+  /// Plans `step`, which holds kernel calls, products, attention, scatters,
+  /// views and constants only.
   static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step,
                                          const StepPlanOptions &options = {});
   /// Every access inside its buffer, everything read was written before, no two

@@ -48,6 +48,18 @@ struct ProductViews {
 std::optional<ProductViews> getProductViews(ProductOpInterface op,
                                             unsigned &problem);
 
+/// How a kernel of attention reads [batch, sequence, heads, head size]: element
+/// (b, r, h, i) lies at offset + b * batch + r * rows + h * head size + i, in
+/// elements of root.
+struct HeadsView {
+  mlir::Value root;
+  int64_t offset = 0, rows = 0, batch = 0;
+};
+/// The strides of heads that lie side by side, in rows that begin at multiples
+/// of 8 elements (16 bytes of BF16: what the copy engine takes); nullopt if
+/// they do not.
+std::optional<HeadsView> getHeadsView(const StorageView &view);
+
 } // namespace mpt
 
 #endif // MPT_DIALECT_MPT_ANALYSIS_STORAGE_H

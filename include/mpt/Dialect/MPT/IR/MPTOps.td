@@ -9,6 +9,7 @@
 #ifndef MPT_DIALECT_MPT_IR_MPTOPS
 #define MPT_DIALECT_MPT_IR_MPTOPS
 
+include "mpt/Dialect/MPT/IR/AttentionOps.td"
 include "mpt/Dialect/MPT/IR/ElementwiseOps.td"
 include "mpt/Dialect/MPT/IR/FormatOps.td"
 include "mpt/Dialect/MPT/IR/IndexOps.td"

@@ -113,6 +113,8 @@ def AssignPrecision : Pass<"assign-precision", "::mlir::ModuleOp"> {
            "budget: largest sum of noise_ratio over the gradients' products">,
     Option<"persistent", "persistent", "double", "3e-2",
            "budget: largest sum of persistent over the gradients' products">,
+    Option<"whereItPays", "where-it-pays", "bool", "false",
+           "threshold: 8 bits only where that makes the step faster">,
     Option<"problem", "problem", "std::string", "\"\"",
            "budget: file to write the problem to (docs/budget.md)">,
     Option<"alignment", "alignment", "int64_t", "-1",
@@ -194,6 +196,41 @@ def KMajor : Pass<"mpt-k-major", "::mlir::ModuleOp"> {
   }];
   let statistics = [
     Statistic<"numCopies", "copies", "tensors of codes that are transposed">
+  ];
+}
+
+def FormAttention : Pass<"mpt-form-attention", "::mlir::ModuleOp"> {
+  let summary = "attention's products and what is between them become one op";
+  let dependentDialects = ["::mpt::MPTDialect"];
+  let description = [{
+    For targets with a kernel that computes attention without storing its scores
+    (CUDA). Expects `@step` after `--mpt-materialize-formats`. Where the products
+    of attention have operands in BF16, the scores, their scale, the mask, the
+    softmax, dropout and the context become `mpt.attention`; the four products
+    of its gradient and what is between them become `mpt.attention_grad`, which
+    computes the weights anew. Operands and results are views
+    [batch, sequence, heads, head size] of what the linear layers read and write.
+    A result that is only rounded to BF16 is computed in BF16.
+
+    Attention that does not have this form (other formats, another reader of the
+    probabilities, sizes without a kernel) stays as it is; a remark names its
+    product of the context and says why.
+
+        %s = mpt.scaled_matmul %q, %k {transpose_rhs}
+        %0 = mpt.mul %s, %scale
+        %1 = mpt.add %0, %mask
+        %2 = mpt.softmax %1
+        %p = mpt.quantize %2
+        %o = mpt.scaled_matmul %p, %v
+
+    becomes
+
+        %o, %row_max, %log_sum = mpt.attention %q, %k, %v, %mask {scale}
+  }];
+  let statistics = [
+    Statistic<"numFormed", "attentions", "attentions that became one op">,
+    Statistic<"numGradients", "gradients", "gradients that became one op">,
+    Statistic<"numLeft", "left", "attentions that stayed decomposed">
   ];
 }
 
