@@ -236,7 +236,7 @@ class Check(Launches):
     def compare(self, launch: dict, found: np.ndarray, expected: np.ndarray) -> str:
         """Return how a result differs from the dump's, empty if it does not."""
         differ = np.count_nonzero(found != expected)
-        if launch["op"] in ("kernel", "scatter_add"):
+        if launch["op"] in ("kernel", "group", "scatter_add"):
             return f"{differ} of {found.size} bytes differ" if differ else ""
         if launch["op"] != "product" or launch.get("epilogue"):
             return f"{differ} of {found.size} bytes differ" if differ > ROUNDED_BYTES * found.size else ""

@@ -110,7 +110,7 @@ class Watcher:
         self.launches = [entry for entry in self.manifest["launches"] if entry["op"] not in ("copy", "fill")]
         self.next = self.calls = 0
         self.inputs: list[np.ndarray] = []
-        self.compared = {"kernel": 0, "product": 0, "scatter_add": 0}
+        self.compared = {"kernel": 0, "group": 0, "product": 0, "scatter_add": 0}
         self.errors: list[str] = []
         self.library = package._library
         hook_type = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_int)
@@ -148,11 +148,14 @@ class Watcher:
     def _before(self, name: str) -> None:
         launch = self.launches[self.next]
         assert launch["name"] == name, (launch["name"], name)
-        read = launch["args"][: len(launch["args"]) - launch["written"]]
-        if launch["op"] == "kernel":
-            self.inputs = [v.copy() for v in self.tensors(read, self.case.kernels[launch["symbol"]]["arguments"])]
+        if launch["op"] in ("kernel", "group"):
+            self.inputs = [self.inputs_of(part) for part in launch.get("parts", [launch])]
         elif launch["op"] == "scatter_add":
             self.inputs = [self.rest(launch["args"][3], DTYPES["f32"]).copy()]
+
+    def inputs_of(self, call: dict) -> list[np.ndarray]:
+        read = call["args"][: len(call["args"]) - call["written"]]
+        return [v.copy() for v in self.tensors(read, self.case.kernels[call["symbol"]]["arguments"])]
 
     def _after(self, name: str) -> None:
         launch = self.launches[self.next]
@@ -175,9 +178,16 @@ class Watcher:
         return 1 if regular else min(b0, b1)
 
     def compare_kernel(self, launch: dict) -> None:
-        symbol = launch["symbol"]
-        expected = self.case.run_kernel(symbol, self.inputs)
-        found = self.tensors(launch["args"][-launch["written"] :], self.case.kernels[symbol]["results"])
+        self.compare_call(launch, self.inputs[0])
+
+    def compare_group(self, launch: dict) -> None:
+        for part, inputs in zip(launch["parts"], self.inputs, strict=True):
+            self.compare_call(part, inputs)
+
+    def compare_call(self, call: dict, inputs: list[np.ndarray]) -> None:
+        symbol = call["symbol"]
+        expected = self.case.run_kernel(symbol, inputs)
+        found = self.tensors(call["args"][-call["written"] :], self.case.kernels[symbol]["results"])
         for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
             same = ours.tobytes() == theirs.tobytes()
             differ = np.count_nonzero(ours.reshape(-1).view(np.uint8) != theirs.reshape(-1).view(np.uint8))

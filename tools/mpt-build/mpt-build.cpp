@@ -155,7 +155,8 @@ static mlir::LogicalResult buildCUDAPackage(mlir::ModuleOp module) {
   mpt::buildCUDAPipeline(manager, options);
   if (failed(manager.run(module)))
     return mlir::failure();
-  return mpt::writeCUDAPackage(module, {findWeights()}, outputDir);
+  return mpt::writeCUDAPackage(module, {findWeights(), &llvm::outs()},
+                               outputDir);
 }
 
 static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
@@ -171,8 +172,8 @@ static mlir::LogicalResult buildPackage(mlir::ModuleOp module) {
   mpt::buildCPUPipeline(manager, carryCasts);
   if (failed(manager.run(module)))
     return mlir::failure();
-  return mpt::writeCPUPackage(module, {engine, cpuName, findWeights()},
-                              outputDir);
+  return mpt::writeCPUPackage(
+      module, {engine, cpuName, findWeights(), &llvm::outs()}, outputDir);
 }
 
 static mlir::LogicalResult buildKernelsInto(mlir::ModuleOp module) {

@@ -163,6 +163,8 @@ LogicalResult Writer::launches(ArrayRef<StepPlan::Launch> list) {
                  << "named '" << launch.name
                  << "' reaches a CPU package: --mpt-form-attention is for CUDA";
         break;
+      case StepPlan::LaunchKind::Group:
+        llvm_unreachable("the CPU's plan groups nothing");
       }
     });
   return status;
@@ -192,6 +194,7 @@ LogicalResult mpt::writeManifest(const StepPlan &plan, const ManifestInfo &info,
     });
     writer.signature();
     json.attribute("arena_bytes", plan.arenaBytes);
+    writer.memoryReport();
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches",
                         [&] { status = writer.launches(plan.launches); });

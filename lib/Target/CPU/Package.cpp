@@ -9,6 +9,7 @@
 #include "mpt/Target/CPU/Package.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "mpt/Dialect/MPT/Analysis/MemoryReport.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Support/OutputDirectory.h"
@@ -102,5 +103,9 @@ LogicalResult mpt::writeCPUPackage(ModuleOp module,
             options.weights, output.path("init.safetensors")))
       return emitError(loc) << "cannot copy weights '" << options.weights
                             << "': " << copied.message();
-  return output.commit(loc);
+  if (failed(output.commit(loc)))
+    return failure();
+  if (options.report)
+    MemoryReport::of(*plan).print(*options.report);
+  return success();
 }

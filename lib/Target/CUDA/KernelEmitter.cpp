@@ -409,9 +409,9 @@ void KernelWriter::storeRows() {
 
 void KernelWriter::emitRows() {
   bool isWarp = launch.shape == Shape::WarpPerRow;
-  if (model.rows > 1 || !isWarp) {
-    w.assign("const int64_t row",
-             isWarp ? "mpt::gridWarpId()" : "mpt::gridThreadId()");
+  // A part's block has more warps than a kernel of one row is launched with.
+  if (model.rows > 1 || !isWarp || isPart()) {
+    w.assign("const int64_t row", isWarp ? warpId() : threadId());
     w.line("if (row >= " + Twine(model.rows) + ")");
     w.line("  return;");
   } else if (model.hasPerRow()) {
@@ -424,9 +424,11 @@ void KernelWriter::emitRows() {
 void KernelWriter::emitElements() {
   enterRow();
   prepare(0);
-  std::string head = "for (int64_t c = mpt::gridThreadId(); c < " +
-                     std::to_string(model.columns) + ";";
-  std::string step = "c += mpt::gridThreads()) {";
+  std::string count = form == KernelForm::CountPart
+                          ? std::string("count")
+                          : std::to_string(model.columns);
+  std::string head = "for (int64_t c = " + threadId() + "; c < " + count + ";";
+  std::string step = "c += " + threads() + ") {";
   if (head.size() + step.size() + 3 <= 80) {
     w.open(head + " " + step);
   } else {
@@ -438,10 +440,10 @@ void KernelWriter::emitElements() {
 }
 
 void KernelWriter::emitColumns() {
-  w.line("const int64_t c = mpt::gridThreadId();");
+  w.assign("const int64_t c", threadId());
   w.line("if (c >= " + Twine(model.columns) + ")");
   w.line("  return;");
-  enterChunk("blockIdx.y");
+  enterChunk(isPart() ? "block.row()" : "blockIdx.y");
   for (auto [i, each] : llvm::enumerate(model.results))
     if (each.kind == ResultKind::Chunk)
       w.line("float sum" + Twine(i) + " = 0.0f;");
@@ -482,12 +484,19 @@ void KernelWriter::comment(StringRef uses) {
       "a block 64 rows, a warp a row at a time",
       "a block 64 rows, some columns at a time"};
   w.comment(text + ".");
-  w.comment(Twine(model.rows) + " x " + Twine(model.columns) + ", " +
-            shapes[static_cast<int>(launch.shape)] + ". " + uses);
+  std::string size =
+      form == KernelForm::CountPart
+          ? "`count` elements"
+          : std::to_string(model.rows) + " x " + std::to_string(model.columns);
+  w.comment(size + ", " + shapes[static_cast<int>(launch.shape)] + ". " + uses);
 }
 
 void KernelWriter::signature() {
   SmallVector<std::string> parameters;
+  if (isPart())
+    parameters.push_back("const mpt::PartBlock &block");
+  if (form == KernelForm::CountPart)
+    parameters.push_back("int64_t count");
   for (unsigned a = 0; a < kernel.getNumArguments(); ++a) {
     auto type = cast<RankedTensorType>(kernel.getArgumentTypes()[a]);
     parameters.push_back(("const " + memoryType(type.getElementType()) + " *" +
@@ -506,6 +515,8 @@ void KernelWriter::signature() {
   }
   std::string head =
       "__global__ void __launch_bounds__(" + std::to_string(launch.block) + ")";
+  if (isPart())
+    head = "__device__ inline void";
   std::string whole =
       (head + " " + name + "(" + llvm::join(parameters, ", ") + ") {").str();
   if (whole.size() <= 80)
@@ -543,6 +554,6 @@ void KernelWriter::run(StringRef uses) {
 }
 
 void cuda::emitKernel(const KernelModel &model, StringRef name, StringRef uses,
-                      SourceWriter &writer) {
-  KernelWriter(model, name, writer).run(uses);
+                      SourceWriter &writer, KernelForm form) {
+  KernelWriter(model, name, form, writer).run(uses);
 }

@@ -15,10 +15,18 @@
 namespace mpt {
 namespace cuda {
 
+/// What an emitted function is.
+enum class KernelForm {
+  Kernel,   ///< launched by itself
+  Part,     ///< a body of a group's kernel: takes an mpt::PartBlock first
+  CountPart ///< the same, of one row whose columns are an argument `count`
+};
+
 /// Writes the kernel as the function `name`; `uses` says where it is launched,
 /// for the comment.
 void emitKernel(const KernelModel &model, llvm::StringRef name,
-                llvm::StringRef uses, SourceWriter &writer);
+                llvm::StringRef uses, SourceWriter &writer,
+                KernelForm form = KernelForm::Kernel);
 
 } // namespace cuda
 } // namespace mpt

@@ -12,7 +12,7 @@
 #define MPT_LIB_TARGET_CUDA_KERNELWRITER_H
 
 #include "ExpressionEmitter.h"
-#include "LaunchShape.h"
+#include "KernelEmitter.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SmallSet.h"
 
@@ -21,8 +21,9 @@ namespace cuda {
 
 class KernelWriter {
 public:
-  KernelWriter(const KernelModel &model, llvm::StringRef name, SourceWriter &w)
-      : model(model), kernel(model.function), name(name),
+  KernelWriter(const KernelModel &model, llvm::StringRef name, KernelForm form,
+               SourceWriter &w)
+      : model(model), kernel(model.function), name(name), form(form),
         launch(getLaunchShape(model)), w(w), bodies(kernel.getContext()),
         rowValues(model.nodes.size()), rowEntered(model.nodes.size(), false) {
     demandRows(0, model.phases.size() + 1);
@@ -110,10 +111,23 @@ private:
     return launch.shape == Shape::BlockRows ||
            launch.shape == Shape::BlockTiles;
   }
+  bool isPart() const { return form != KernelForm::Kernel; }
+  /// What tells threads apart: of the grid, or of the part's share of it.
+  std::string inGrid(llvm::StringRef what) const {
+    return ((isPart() ? "block." : "mpt::grid") + what + "()").str();
+  }
+  std::string threadId() const {
+    return inGrid(isPart() ? "threadId" : "ThreadId");
+  }
+  std::string warpId() const { return inGrid(isPart() ? "warpId" : "WarpId"); }
+  std::string threads() const {
+    return inGrid(isPart() ? "threads" : "Threads");
+  }
 
   const KernelModel &model;
   mlir::func::FuncOp kernel;
   llvm::StringRef name;
+  KernelForm form;
   LaunchShape launch;
   SourceWriter &w;
   ExpressionEmitter bodies;

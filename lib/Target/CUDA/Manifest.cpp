@@ -38,6 +38,7 @@ struct Writer : ManifestWriter {
   void product(const StepPlan::Launch &launch);
   void epilogues();
   void attention(const StepPlan::Launch &launch);
+  void parts(const StepPlan::Launch &group);
   void view(StringRef key, const ProductView &view, Type element) {
     json.attributeObject(key, [&] {
       json.attribute("dtype", getDtypeName(element));
@@ -96,6 +97,18 @@ void Writer::product(const StepPlan::Launch &launch) {
   }
 }
 
+void Writer::parts(const StepPlan::Launch &group) {
+  json.attributeArray("parts", [&] {
+    for (const StepPlan::Part &part : group.parts)
+      json.object([&] {
+        json.attribute("name", part.name);
+        json.attribute("symbol", cast<func::CallOp>(part.op).getCallee());
+        accesses("args", group.getAccesses(part));
+        json.attribute("written", part.numWritten);
+      });
+  });
+}
+
 /// Sizes, factor, dropout, and the strides of what is read and written.
 void Writer::attention(const StepPlan::Launch &launch) {
   const AttentionShape shape = getAttentionShape(launch);
@@ -127,9 +140,10 @@ void Writer::attention(const StepPlan::Launch &launch) {
 }
 
 void Writer::launches(ArrayRef<StepPlan::Launch> list) {
+  unsigned numGroups = 0;
   static constexpr StringLiteral ops[] = {
-      "kernel", "product",   "scatter_add",   "copy",
-      "fill",   "attention", "attention_grad"};
+      "kernel", "product",   "scatter_add",    "copy",
+      "fill",   "attention", "attention_grad", "group"};
   for (const StepPlan::Launch &launch : list)
     json.object([&] {
       json.attribute("op", ops[static_cast<int>(launch.kind)]);
@@ -147,6 +161,10 @@ void Writer::launches(ArrayRef<StepPlan::Launch> list) {
       }
       if (launch.bytes)
         json.attribute("bytes", launch.bytes);
+      if (launch.kind == StepPlan::LaunchKind::Group) {
+        json.attribute("symbol", memory.tables[numGroups++].name);
+        parts(launch);
+      }
       accesses("args", launch.accesses);
       json.attribute("written", launch.numWritten);
     });
@@ -192,6 +210,7 @@ LogicalResult cuda::writeManifest(const StepPlan &plan,
     writer.signature();
     json.attribute("memory_bytes", memory.bytes);
     json.attribute("arena_bytes", plan.arenaBytes);
+    writer.memoryReport();
     json.attributeArray("buffers", [&] { writer.buffers(); });
     json.attributeArray("launches", [&] { writer.launches(plan.launches); });
     if (!plan.init.empty())

@@ -64,6 +64,23 @@ static std::string identifier(StringRef name, llvm::StringSet<> &taken) {
   return unique;
 }
 
+/// Group n's table is `group_n`: an mpt::Part<N> each (mpt/CUDA/Parts.h).
+void DeviceMemory::addTables(const StepPlan &plan) {
+  for (const StepPlan::Launch &launch : plan.launches) {
+    if (launch.kind != StepPlan::LaunchKind::Group)
+      continue;
+    int64_t places = 0;
+    for (const StepPlan::Part &part : launch.parts)
+      places = std::max<int64_t>(places, part.numRead + part.numWritten);
+    Buffer table;
+    table.name = "group_" + std::to_string(tables.size());
+    table.offset = bytes;
+    table.bytes = launch.parts.size() * (24 + 8 * places);
+    bytes = llvm::alignTo(bytes + table.bytes, kAlignment);
+    tables.push_back(std::move(table));
+  }
+}
+
 DeviceMemory::DeviceMemory(const StepPlan &plan) {
   buffers.resize(plan.buffers.size());
   llvm::StringSet<> taken;
@@ -77,6 +94,9 @@ DeviceMemory::DeviceMemory(const StepPlan &plan) {
   for (auto [index, buffer] : llvm::enumerate(plan.buffers))
     if (buffer.kind == StepPlan::BufferKind::Constant)
       place(index, "constant");
+  addTables(plan);
+  for (const Buffer &table : tables)
+    taken.insert(table.name);
   arena = bytes;
   bytes += plan.arenaBytes;
   for (auto [index, buffer] : llvm::enumerate(plan.buffers)) {
@@ -85,19 +105,25 @@ DeviceMemory::DeviceMemory(const StepPlan &plan) {
       buffers[index].offset = arena + buffer.offset;
   }
   // What an arena buffer holds is named by the launch that first writes it.
-  for (const StepPlan::Launch &launch :
-       llvm::concat<const StepPlan::Launch>(plan.launches, plan.init))
-    for (auto [i, access] : llvm::enumerate(launch.accesses)) {
+  auto name = [&](StringRef launch, ArrayRef<StepPlan::Access> accesses,
+                  unsigned numWritten) {
+    for (auto [i, access] : llvm::enumerate(accesses)) {
       Buffer &buffer = buffers[access.buffer];
       buffer.used = true;
       if (!buffer.name.empty())
         continue;
-      std::string name = launch.name;
-      if (launch.numWritten > 1)
-        name += "/" +
-                std::to_string(i + launch.numWritten - launch.accesses.size());
-      buffer.name = identifier(name, taken);
+      std::string text = launch.str();
+      if (numWritten > 1)
+        text += "/" + std::to_string(i + numWritten - accesses.size());
+      buffer.name = identifier(text, taken);
     }
+  };
+  for (const StepPlan::Launch &launch :
+       llvm::concat<const StepPlan::Launch>(plan.launches, plan.init)) {
+    for (const StepPlan::Part &part : launch.parts)
+      name(part.name, launch.getAccesses(part), part.numWritten);
+    name(launch.name, launch.accesses, launch.numWritten);
+  }
   for (const StepPlan::Result &result : plan.results)
     if (Buffer &buffer = buffers[result.access.buffer]; buffer.name.empty())
       buffer.name = identifier(result.name, taken);

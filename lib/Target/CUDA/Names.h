@@ -15,7 +15,7 @@
 namespace mpt {
 namespace cuda {
 
-/// One allocation: arguments, then constants, then the arena.
+/// One allocation: arguments, then constants and tables, then the arena.
 struct DeviceMemory {
   struct Buffer {
     std::string name; ///< a C++ identifier, unique
@@ -24,6 +24,7 @@ struct DeviceMemory {
     bool used = false;
   };
   std::vector<Buffer> buffers; ///< as in the plan
+  std::vector<Buffer> tables;  ///< what the parts of each group are
   int64_t arena = 0;           ///< where the arena starts
   int64_t bytes = 0;
 
@@ -33,6 +34,9 @@ struct DeviceMemory {
     return buffers[access.buffer].offset + access.offset;
   }
   static constexpr int64_t kAlignment = 256;
+
+private:
+  void addTables(const StepPlan &plan);
 };
 
 /// `text` in double quotes, as a C++ literal.

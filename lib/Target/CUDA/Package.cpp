@@ -8,9 +8,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/CUDA/Package.h"
+#include "GroupEmitter.h"
 #include "StepEmitter.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "mpt/Dialect/MPT/Analysis/MemoryReport.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "mpt/Dialect/MPT/Transforms/Passes.h"
 #include "mpt/Support/OutputDirectory.h"
@@ -69,7 +71,9 @@ LogicalResult mpt::writeCUDAPackage(ModuleOp module,
   func::FuncOp step = getStage(module, "step", "mpt-build");
   if (!step)
     return failure();
-  FailureOr<StepPlan> plan = StepPlan::build(step);
+  StepPlanOptions planning;
+  planning.canGroup = cuda::canBePart;
+  FailureOr<StepPlan> plan = StepPlan::build(step, planning);
   if (failed(plan))
     return failure();
   auto hash = module->getAttrOfType<StringAttr>(kGraphHashAttr);
@@ -91,5 +95,9 @@ LogicalResult mpt::writeCUDAPackage(ModuleOp module,
             options.weights, output.path("init.safetensors")))
       return emitError(loc) << "cannot copy weights '" << options.weights
                             << "': " << copied.message();
-  return output.commit(loc);
+  if (failed(output.commit(loc)))
+    return failure();
+  if (options.report)
+    MemoryReport::of(*plan).print(*options.report);
+  return success();
 }

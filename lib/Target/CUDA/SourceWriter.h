@@ -32,8 +32,9 @@ public:
   }
   /// Behind a list that ended with a brace.
   void enter() { ++level; }
+  void leave() { --level; }
   void close(const llvm::Twine &text = "}") {
-    --level;
+    leave();
     line(text);
   }
   /// `head = expression;`, broken behind operators of the outermost level.

@@ -12,6 +12,7 @@
 #include "AttentionEmitter.h"
 #include "ExpressionEmitter.h"
 #include "GemmEmitter.h"
+#include "GroupEmitter.h"
 #include "KernelEmitter.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -35,6 +36,7 @@ struct StepEmitter {
   /// Kernels by symbol, in order of their first launch.
   llvm::MapVector<StringRef, std::unique_ptr<KernelModel>> kernels;
   GemmEmitter own;
+  std::optional<GroupEmitter> groups;
   unsigned nextProduct = 0;
   AttentionEmitter attention;
 
@@ -90,22 +92,24 @@ Type elementOf(Value value) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StepEmitter::buildModels() {
-  for (const StepPlan::Launch &launch :
-       llvm::concat<const StepPlan::Launch>(plan.launches, plan.init)) {
-    if (launch.kind != StepPlan::LaunchKind::Kernel)
-      continue;
-    auto call = cast<func::CallOp>(launch.op);
+  LogicalResult status = success();
+  plan.forEachCall([&](func::CallOp call, StringRef, auto) {
     std::unique_ptr<KernelModel> &model = kernels[call.getCallee()];
-    if (model)
-      continue;
+    if (model || failed(status))
+      return;
     auto built =
         KernelModel::build(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
             call, call.getCalleeAttr()));
     if (failed(built))
-      return failure();
-    model = std::make_unique<KernelModel>(std::move(*built));
-  }
-  return success();
+      status = failure();
+    else
+      model = std::make_unique<KernelModel>(std::move(*built));
+  });
+  if (succeeded(status))
+    groups.emplace(plan, memory, [&](StringRef symbol) -> const KernelModel & {
+      return *kernels[symbol];
+    });
+  return status;
 }
 
 void StepEmitter::header() {
@@ -121,6 +125,8 @@ void StepEmitter::header() {
   if (!attention.empty())
     w.line("#include \"mpt/CUDA/HopperAttentionGrad.h\"");
   w.line("#include \"mpt/CUDA/Kernels.h\"");
+  if (!memory.tables.empty())
+    w.line("#include \"mpt/CUDA/Parts.h\"");
   if (usesCublasLt())
     w.line("#include \"mpt/CUDA/Products.h\"");
   w.line("#include \"mpt/CUDA/Step.h\"");
@@ -142,12 +148,15 @@ void StepEmitter::emitKernels() {
     }
   for (auto &[symbol, model] : kernels) {
     auto [first, count] = uses[symbol];
+    if (count == 0)
+      continue; // in groups only
     std::string text = ("For " + first).str();
     if (count > 1)
       text += " and " + std::to_string(count - 1) + " more";
     emitKernel(*model, symbol, text + ".", w);
     w.blank();
   }
+  groups->emitKernels(w);
 }
 
 //===----------------------------------------------------------------------===//
@@ -163,6 +172,9 @@ void StepEmitter::places() {
     if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
       w.line("constexpr size_t " + buffer.name + " = " + Twine(buffer.offset) +
              ";");
+  for (const DeviceMemory::Buffer &table : memory.tables)
+    w.line("constexpr size_t " + table.name + " = " + Twine(table.offset) +
+           ";");
   w.line("} // namespace offset");
   w.line("// clang-format on");
   w.assign("constexpr size_t memoryBytes", Twine(memory.bytes));
@@ -395,6 +407,9 @@ void StepEmitter::launch(const StepPlan::Launch &launch) {
   case StepPlan::LaunchKind::AttentionGrad:
     w.line(attention.launch(launch, safe(launch.name)));
     break;
+  case StepPlan::LaunchKind::Group:
+    groups->emitLaunch(launch, w);
+    break;
   }
 }
 
@@ -516,6 +531,7 @@ void StepEmitter::constants() {
     table.push_back("{offset::" + memory.buffers[index].name + ", sizeof(" +
                     name + "), " + name + "}");
   }
+  llvm::append_range(table, groups->emitTables(w));
   w.line("const std::vector<mpt::Constant> constants = {");
   for (const std::string &entry : table)
     w.line("    " + entry + ",");
@@ -563,6 +579,9 @@ void StepEmitter::tables() {
     if (!buffer.name.empty() && plan.buffers[index].bytes > 0)
       w.line("    {offset::" + buffer.name + ", " + Twine(buffer.bytes) +
              ", \"" + buffer.name + "\"},");
+  for (const DeviceMemory::Buffer &table : memory.tables)
+    w.line("    {offset::" + table.name + ", " + Twine(table.bytes) + ", \"" +
+           table.name + "\"},");
   w.line("};");
   w.blank();
   w.line("// clang-format on");

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Target/Package/ManifestWriter.h"
+#include "mpt/Dialect/MPT/Analysis/MemoryReport.h"
 #include "mpt/Dialect/MPT/Analysis/StepReport.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/Support/Format.h"
@@ -140,8 +141,8 @@ static std::optional<std::pair<unsigned, Layout>> getArgumentView(Value value) {
 
 /// An update reads parameter and gradient; which of the step's values they are,
 /// the kernel's call says.
-void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
-  auto call = cast<func::CallOp>(launch.op);
+void ManifestWriter::gradientsOfUpdates(func::CallOp call,
+                                        ArrayRef<StepPlan::Access> accesses) {
   auto kernel = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
       call, call.getCalleeAttr());
   kernel.walk([&](AdamWOp update) {
@@ -154,7 +155,7 @@ void ManifestWriter::gradientsOfUpdates(const StepPlan::Launch &launch) {
     auto source = getStorageView(call.getOperand(grad->first));
     if (!bound || !source || !source->layout.isContiguous())
       return;
-    gradient(plan.arguments[bound->first].name, launch.accesses[grad->first],
+    gradient(plan.arguments[bound->first].name, accesses[grad->first],
              grad->second);
   });
 }
@@ -165,9 +166,21 @@ void ManifestWriter::gradients() {
       if (findGradientResult(plan, result))
         gradient(result.name, result.access,
                  Layout::contiguous(result.type.getShape()));
-    for (const StepPlan::Launch &launch : plan.launches)
-      if (launch.kind == StepPlan::LaunchKind::Kernel)
-        gradientsOfUpdates(launch);
+    plan.forEachCall(
+        [&](func::CallOp call, StringRef, ArrayRef<StepPlan::Access> accesses) {
+          gradientsOfUpdates(call, accesses);
+        });
+  });
+}
+
+void ManifestWriter::memoryReport() {
+  MemoryReport report = MemoryReport::of(plan);
+  json.attributeObject("memory", [&] {
+    json.attribute("total", report.total());
+    report.forEach(
+        [&](StringRef name, int64_t bytes) { json.attribute(name, bytes); });
+    json.attribute("live", report.liveBytes);
+    json.attribute("peak_at", report.peakAt);
   });
 }
 

@@ -21,6 +21,8 @@ struct CPUPackageOptions {
   std::string cpu = "host";
   /// Safetensors file with the parameters' initial values; empty: none.
   std::string weights;
+  /// Where to say, once the package is written, what its memory holds.
+  llvm::raw_ostream *report = nullptr;
 };
 
 /// From a step (with or without casts) to kernels, products, scatters and

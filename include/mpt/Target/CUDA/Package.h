@@ -20,6 +20,8 @@ namespace mpt {
 struct CUDAPackageOptions {
   /// Safetensors file with the parameters' initial values; empty: none.
   std::string weights;
+  /// Where to say, once the package is written, what its memory holds.
+  llvm::raw_ostream *report = nullptr;
 };
 
 /// Who multiplies (`--mpt-choose-products`), and whether products take in the

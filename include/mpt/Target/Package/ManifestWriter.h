@@ -51,11 +51,14 @@ struct ManifestWriter {
   /// gradient lies after the backward pass, with strides in elements unless it
   /// is dense. A constant gradient, which no launch stores, is not in it.
   void gradients();
+  /// The object `memory`: bytes by what they are for (MemoryReport).
+  void memoryReport();
 
 private:
   void argument(const StepPlan::Argument &argument);
   void scaleStateInit(const StepPlan::Argument &argument);
-  void gradientsOfUpdates(const StepPlan::Launch &launch);
+  void gradientsOfUpdates(mlir::func::CallOp call,
+                          llvm::ArrayRef<StepPlan::Access> accesses);
   void gradient(llvm::StringRef parameter, StepPlan::Access access,
                 const Layout &layout);
 };

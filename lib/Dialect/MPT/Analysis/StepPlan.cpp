@@ -8,7 +8,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Analysis/StepPlan.h"
+#include "GroupLaunches.h"
 #include "mpt/Dialect/MPT/Analysis/Epilogue.h"
+#include "mpt/Dialect/MPT/Analysis/KernelModel.h"
 #include "mpt/Dialect/MPT/IR/Signature.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -39,7 +41,10 @@ struct Planner {
   std::vector<int64_t> lastRead;
   llvm::StringMap<std::unique_ptr<KernelModel>> models;
 
-  explicit Planner(func::FuncOp step) : step(step), function(step) {
+  StepPlanOptions options;
+
+  Planner(func::FuncOp step, const StepPlanOptions &options)
+      : step(step), function(step), options(options) {
     plan.step = step;
   }
 
@@ -58,8 +63,14 @@ struct Planner {
   FailureOr<KernelModel *> getModel(func::CallOp call);
   unsigned newBuffer(Value root);
   FailureOr<StepPlan::Access> read(Value value);
+  DenseMap<unsigned, unsigned> getUpdatedState();
+  LogicalResult group();
   void countReads();
   LogicalResult shareInPlace();
+  bool canScatterInPlace(size_t index);
+  std::optional<unsigned>
+  findShared(size_t index, const KernelModel &model, const StepPlan::Part &part,
+             unsigned result, const DenseMap<unsigned, unsigned> &stateOf);
   LogicalResult addResults();
   void replaceBuffer(unsigned from, unsigned to);
   void setLiveRanges();
@@ -304,64 +315,126 @@ std::optional<unsigned> Planner::getUpdated(unsigned index) {
   return std::nullopt;
 }
 
-/// A kernel's result takes the buffer of an argument that dies there, a scatter
-/// that of its initial value, updated state that of its argument: in place, or
-/// once nothing reads the old state any more.
-LogicalResult Planner::shareInPlace() {
-  // Which state argument a buffer must end up in.
+/// Which state argument a buffer must end up in.
+DenseMap<unsigned, unsigned> Planner::getUpdatedState() {
   DenseMap<unsigned, unsigned> stateOf;
   auto *terminator = function.getBody().front().getTerminator();
   for (auto [index, value] : llvm::enumerate(terminator->getOperands()))
     if (auto updated = getUpdated(index))
       if (auto view = getStorageView(value))
         stateOf[bufferOf[view->root]] = plan.arguments[*updated].buffer;
-  for (size_t index = 0; index < plan.launches.size(); ++index) {
-    StepPlan::Launch &launch = plan.launches[index];
-    unsigned numRead = launch.accesses.size() - launch.numWritten;
-    auto dies = [&](unsigned buffer) {
-      return lastRead[buffer] == static_cast<int64_t>(index);
-    };
-    auto readOnce = [&](unsigned buffer) {
-      return llvm::count_if(launch.accesses, [&](const StepPlan::Access &a) {
-               return a.buffer == buffer;
-             }) == 1;
-    };
-    if (launch.kind == StepPlan::LaunchKind::ScatterAdd) {
-      unsigned init = launch.accesses[0].buffer;
-      if (plan.buffers[init].kind == StepPlan::BufferKind::Arena &&
-          dies(init) && readOnce(init))
-        replaceBuffer(launch.accesses[3].buffer, init);
-      continue;
-    }
+  return stateOf;
+}
+
+/// A kernel's launch as the only part of itself.
+static StepPlan::Part asPart(const StepPlan::Launch &launch) {
+  unsigned numRead = launch.accesses.size() - launch.numWritten;
+  return {launch.name, launch.op, 0, numRead, numRead, launch.numWritten};
+}
+
+/// The buffer that result `r` of one kernel of launch `index` can take: updated
+/// state that of its argument once nothing reads the old state any more, else
+/// that of an argument that dies there. `part` says which accesses of the
+/// launch are the kernel's.
+std::optional<unsigned>
+Planner::findShared(size_t index, const KernelModel &model,
+                    const StepPlan::Part &part, unsigned r,
+                    const DenseMap<unsigned, unsigned> &stateOf) {
+  const StepPlan::Launch &launch = plan.launches[index];
+  auto readOnce = [&](unsigned buffer) {
+    return llvm::count_if(launch.accesses, [&](const StepPlan::Access &a) {
+             return a.buffer == buffer;
+           }) == 1;
+  };
+  unsigned result = launch.accesses[part.firstWritten + r].buffer;
+  auto wanted = stateOf.find(result);
+  if (wanted != stateOf.end() &&
+      lastRead[wanted->second] < static_cast<int64_t>(index) &&
+      plan.buffers[wanted->second].bytes == plan.buffers[result].bytes)
+    return wanted->second;
+  for (unsigned a = 0; a < part.numRead; ++a) {
+    StepPlan::Access access = launch.accesses[part.firstRead + a];
+    const StepPlan::Buffer &buffer = plan.buffers[access.buffer];
+    bool candidate = wanted != stateOf.end()
+                         ? wanted->second == access.buffer
+                         : buffer.kind == StepPlan::BufferKind::Arena &&
+                               lastRead[result] != -1;
+    bool dies = lastRead[access.buffer] == static_cast<int64_t>(index);
+    if (candidate && access.offset == 0 && dies && readOnce(access.buffer) &&
+        buffer.bytes == plan.buffers[result].bytes && model.canAlias(r, a))
+      return access.buffer;
+  }
+  return std::nullopt;
+}
+
+/// Whether the launch's initial value dies there.
+bool Planner::canScatterInPlace(size_t index) {
+  const StepPlan::Launch &launch = plan.launches[index];
+  unsigned init = launch.accesses[0].buffer;
+  return plan.buffers[init].kind == StepPlan::BufferKind::Arena &&
+         lastRead[init] == static_cast<int64_t>(index) &&
+         llvm::count_if(launch.accesses, [&](const StepPlan::Access &a) {
+           return a.buffer == init;
+         }) == 1;
+}
+
+/// Has launches of kernels that the target can group share one.
+LogicalResult Planner::group() {
+  if (!options.canGroup || function != step)
+    return success();
+  GroupingInput input;
+  input.stateOf = getUpdatedState();
+  for (Value value : step.getBody().front().getTerminator()->getOperands())
+    if (auto view = getStorageView(value))
+      input.returned.push_back(bufferOf[view->root]);
+  countReads();
+  llvm::StringMap<std::string> families;
+  for (auto [index, launch] : llvm::enumerate(plan.launches)) {
+    std::string &family = input.families.emplace_back();
+    if (launch.kind == StepPlan::LaunchKind::ScatterAdd &&
+        canScatterInPlace(index))
+      input.inPlace[launch.accesses[3].buffer] = launch.accesses[0].buffer;
     if (launch.kind != StepPlan::LaunchKind::Kernel)
       continue;
-    FailureOr<KernelModel *> model = getModel(cast<func::CallOp>(launch.op));
+    auto call = cast<func::CallOp>(launch.op);
+    FailureOr<KernelModel *> model = getModel(call);
     if (failed(model))
       return failure();
-    for (unsigned r = 0; r < launch.numWritten; ++r) {
-      unsigned result = launch.accesses[numRead + r].buffer;
-      auto wanted = stateOf.find(result);
-      if (wanted != stateOf.end() &&
-          lastRead[wanted->second] < static_cast<int64_t>(index) &&
-          plan.buffers[wanted->second].bytes == plan.buffers[result].bytes) {
-        replaceBuffer(result, wanted->second);
-        continue;
-      }
-      for (unsigned a = 0; a < numRead; ++a) {
-        unsigned buffer = launch.accesses[a].buffer;
-        bool state = wanted != stateOf.end();
-        bool candidate =
-            state ? wanted->second == buffer
-                  : plan.buffers[buffer].kind == StepPlan::BufferKind::Arena &&
-                        lastRead[result] != -1;
-        if (candidate && launch.accesses[a].offset == 0 && dies(buffer) &&
-            readOnce(buffer) &&
-            plan.buffers[buffer].bytes == plan.buffers[result].bytes &&
-            (*model)->canAlias(r, a)) {
-          replaceBuffer(result, buffer);
-          break;
-        }
-      }
+    auto [it, isNew] = families.try_emplace(call.getCallee());
+    if (isNew && options.canGroup(**model))
+      it->second = getLaunchFamily(**model);
+    family = it->second;
+    StepPlan::Part part = asPart(launch);
+    for (unsigned r = 0; r < part.numWritten; ++r)
+      if (auto buffer = findShared(index, **model, part, r, input.stateOf))
+        input.inPlace[launch.accesses[part.firstWritten + r].buffer] = *buffer;
+  }
+  groupLaunches(plan, input);
+  return success();
+}
+
+/// A kernel's result takes the buffer of an argument that dies there, a scatter
+/// that of its initial value, updated state that of its argument: in place, or
+/// once nothing reads the old state any more.
+LogicalResult Planner::shareInPlace() {
+  DenseMap<unsigned, unsigned> stateOf = getUpdatedState();
+  for (size_t index = 0; index < plan.launches.size(); ++index) {
+    StepPlan::Launch &launch = plan.launches[index];
+    if (launch.kind == StepPlan::LaunchKind::ScatterAdd) {
+      if (canScatterInPlace(index))
+        replaceBuffer(launch.accesses[3].buffer, launch.accesses[0].buffer);
+      continue;
+    }
+    std::vector<StepPlan::Part> parts = launch.parts;
+    if (launch.kind == StepPlan::LaunchKind::Kernel)
+      parts = {asPart(launch)};
+    for (const StepPlan::Part &part : parts) {
+      FailureOr<KernelModel *> model = getModel(cast<func::CallOp>(part.op));
+      if (failed(model))
+        return failure();
+      for (unsigned r = 0; r < part.numWritten; ++r)
+        if (auto buffer = findShared(index, **model, part, r, stateOf))
+          replaceBuffer(launch.accesses[part.firstWritten + r].buffer, *buffer);
     }
   }
   return success();
@@ -460,6 +533,8 @@ LogicalResult Planner::addLaunches() {
   for (Operation &op : function.getBody().front())
     if (failed(addLaunch(&op)))
       return failure();
+  if (failed(group()))
+    return failure();
   countReads();
   if (failed(shareInPlace()))
     return failure();
@@ -511,13 +586,55 @@ LogicalResult Planner::run() {
 
 } // namespace
 
-FailureOr<StepPlan> StepPlan::build(func::FuncOp step) {
-  Planner planner(step);
+FailureOr<StepPlan> StepPlan::build(func::FuncOp step,
+                                    const StepPlanOptions &options) {
+  Planner planner(step, options);
   if (failed(planner.run()))
     return failure();
   if (failed(planner.plan.verify()))
     return failure();
   return std::move(planner.plan);
+}
+
+SmallVector<StepPlan::Access, 8>
+StepPlan::Launch::getAccesses(const Part &part) const {
+  SmallVector<Access, 8> result(
+      ArrayRef(accesses).slice(part.firstRead, part.numRead));
+  llvm::append_range(
+      result, ArrayRef(accesses).slice(part.firstWritten, part.numWritten));
+  return result;
+}
+
+void StepPlan::forEachCall(
+    llvm::function_ref<void(func::CallOp, StringRef, ArrayRef<Access>)> visit)
+    const {
+  for (const Launch &launch : llvm::concat<const Launch>(launches, init)) {
+    if (launch.kind == LaunchKind::Kernel)
+      visit(cast<func::CallOp>(launch.op), launch.name, launch.accesses);
+    for (const Part &part : launch.parts)
+      visit(cast<func::CallOp>(part.op), part.name, launch.getAccesses(part));
+  }
+}
+
+/// Parts run at once: what one writes, no other reads or writes.
+static LogicalResult verifyParts(Location loc, const StepPlan::Launch &group) {
+  DenseMap<unsigned, const StepPlan::Part *> writer;
+  auto refuse = [&](const StepPlan::Part &part, const StepPlan::Part &other) {
+    return emitError(loc) << "step plan: parts '" << part.name << "' and '"
+                          << other.name << "' of one launch share a buffer";
+  };
+  for (const StepPlan::Part &part : group.parts)
+    for (StepPlan::Access access :
+         ArrayRef(group.accesses).slice(part.firstWritten, part.numWritten))
+      if (auto [it, isNew] = writer.try_emplace(access.buffer, &part); !isNew)
+        return refuse(part, *it->second);
+  for (const StepPlan::Part &part : group.parts)
+    for (StepPlan::Access access :
+         ArrayRef(group.accesses).slice(part.firstRead, part.numRead))
+      if (const StepPlan::Part *other = writer.lookup(access.buffer);
+          other && other != &part)
+        return refuse(part, *other);
+  return success();
 }
 
 /// What a launch touches lies in its buffers; what it reads is in `written`, to
@@ -537,6 +654,8 @@ static LogicalResult verifyLaunch(const StepPlan &plan,
              << "step plan: launch '" << launch.name << "' reads buffer "
              << access.buffer << " before anything is in it";
   }
+  if (failed(verifyParts(loc, launch)))
+    return failure();
   for (const StepPlan::Access &access :
        ArrayRef(launch.accesses).take_back(launch.numWritten))
     written[access.buffer] = true;

@@ -22,8 +22,8 @@ static int64_t bytesOf(Type type) {
 /// Operands of a small launch: one amax a row, of a million rows at most.
 constexpr int64_t kMostSmallBytes = 4 << 20;
 
-static func::FuncOp getKernel(const StepPlan::Launch &launch) {
-  auto call = dyn_cast_or_null<func::CallOp>(launch.op);
+static func::FuncOp getKernel(Operation *op) {
+  auto call = dyn_cast_or_null<func::CallOp>(op);
   return call ? SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
                     call, call.getCalleeAttr())
               : func::FuncOp();
@@ -59,31 +59,42 @@ int64_t mpt::countKernels(const StepPlan::Launch &launch) {
   return launch.kind == StepPlan::LaunchKind::AttentionGrad ? 3 : 1;
 }
 
-Traffic mpt::getTraffic(const StepPlan::Launch &launch) {
+static Traffic getTraffic(Operation *op) {
   Traffic traffic;
-  if (!launch.op) { // copies read what they write, fills do not
-    traffic.written = launch.bytes;
-    traffic.read = launch.kind == StepPlan::LaunchKind::Copy ? launch.bytes : 0;
-    return traffic;
-  }
-  if (auto scatter = dyn_cast<ScatterAddOp>(launch.op)) {
+  if (auto scatter = dyn_cast<ScatterAddOp>(op)) {
     traffic.written = bytesOf(scatter.getUpdates().getType());
     traffic.read = 2 * traffic.written + bytesOf(scatter.getIds().getType());
     return traffic;
   }
-  for (Type type : launch.op->getResultTypes())
+  for (Type type : op->getResultTypes())
     traffic.written += bytesOf(type);
-  if (auto grad = dyn_cast<AttentionGradOp>(launch.op)) {
+  if (auto grad = dyn_cast<AttentionGradOp>(op)) {
     traffic.read = attentionGradReads(grad);
     return traffic;
   }
-  if (func::FuncOp kernel = getKernel(launch)) {
+  if (func::FuncOp kernel = getKernel(op)) {
     for (BlockArgument argument : kernel.getArguments())
       traffic.read += bytesRead(argument);
     return traffic;
   }
-  for (Type type : launch.op->getOperandTypes())
+  for (Type type : op->getOperandTypes())
     traffic.read += bytesOf(type);
+  return traffic;
+}
+
+Traffic mpt::getTraffic(const StepPlan::Launch &launch) {
+  if (launch.op)
+    return ::getTraffic(launch.op);
+  Traffic traffic;
+  for (const StepPlan::Part &part : launch.parts) {
+    Traffic each = ::getTraffic(part.op);
+    traffic.read += each.read;
+    traffic.written += each.written;
+  }
+  if (launch.parts.empty()) { // copies read what they write, fills do not
+    traffic.written = launch.bytes;
+    traffic.read = launch.kind == StepPlan::LaunchKind::Copy ? launch.bytes : 0;
+  }
   return traffic;
 }
 
@@ -106,16 +117,7 @@ static bool isStandAlone(func::FuncOp kernel) {
   return true;
 }
 
-LaunchClass mpt::classify(const StepPlan::Launch &launch) {
-  using LaunchKind = StepPlan::LaunchKind;
-  if (llvm::is_contained({LaunchKind::Product, LaunchKind::Attention,
-                          LaunchKind::AttentionGrad},
-                         launch.kind))
-    return LaunchClass::Product;
-  func::FuncOp kernel = getKernel(launch);
-  if (!kernel)
-    return LaunchClass::Memory;
-  StringRef name = launch.name;
+static LaunchClass classifyKernel(func::FuncOp kernel, StringRef name) {
   for (StringRef part : {"/update", "/grad_norm", "/amax_history."})
     if (name.contains(part))
       return LaunchClass::Optimizer;
@@ -127,6 +129,29 @@ LaunchClass mpt::classify(const StepPlan::Launch &launch) {
   if (llvm::all_of(kernel.getArgumentTypes(), isVector))
     return LaunchClass::Small;
   return isStandAlone(kernel) ? LaunchClass::StandAlone : LaunchClass::Kernel;
+}
+
+/// The class whose parts move most.
+static LaunchClass classifyParts(ArrayRef<StepPlan::Part> parts) {
+  int64_t bytes[LayerTraffic::kClasses] = {};
+  for (const StepPlan::Part &part : parts) {
+    Traffic traffic = ::getTraffic(part.op);
+    auto which = classifyKernel(getKernel(part.op), part.name);
+    bytes[static_cast<unsigned>(which)] += traffic.read + traffic.written;
+  }
+  return static_cast<LaunchClass>(llvm::max_element(bytes) - bytes);
+}
+
+LaunchClass mpt::classify(const StepPlan::Launch &launch) {
+  using LaunchKind = StepPlan::LaunchKind;
+  if (llvm::is_contained({LaunchKind::Product, LaunchKind::Attention,
+                          LaunchKind::AttentionGrad},
+                         launch.kind))
+    return LaunchClass::Product;
+  if (launch.kind == LaunchKind::Group)
+    return classifyParts(launch.parts);
+  func::FuncOp kernel = getKernel(launch.op);
+  return kernel ? classifyKernel(kernel, launch.name) : LaunchClass::Memory;
 }
 
 StringRef mpt::getLayerName(StringRef name) {
@@ -172,11 +197,22 @@ std::string mpt::describeKernel(func::FuncOp kernel) {
 // Layers
 //===----------------------------------------------------------------------===//
 
+/// The layer of a launch; a group's is that of all its parts.
+static StringRef getLayer(const StepPlan::Launch &launch) {
+  if (launch.parts.empty())
+    return getLayerName(launch.name);
+  StringRef layer = getLayerName(launch.parts.front().name);
+  bool same = llvm::all_of(launch.parts, [&](const StepPlan::Part &part) {
+    return getLayerName(part.name) == layer;
+  });
+  return same ? layer : "";
+}
+
 std::vector<LayerTraffic> mpt::getLayerTraffic(const StepPlan &plan) {
   llvm::MapVector<StringRef, LayerTraffic> layers;
   LayerTraffic rest;
   for (const StepPlan::Launch &launch : plan.launches) {
-    StringRef name = getLayerName(launch.name);
+    StringRef name = getLayer(launch);
     LayerTraffic &layer = name.empty() ? rest : layers[name];
     layer.name = name.str();
     auto which = static_cast<unsigned>(classify(launch));

@@ -38,15 +38,20 @@ void printLayer(const LayerTraffic &layer, llvm::raw_ostream &os) {
          << layer.launches[i] << ", " << layer.bytes[i] << " bytes\n";
 }
 
+std::string describe(Operation *call) {
+  return describeKernel(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+      call, cast<func::CallOp>(call).getCalleeAttr()));
+}
+
 void printLaunch(const StepPlan::Launch &launch, llvm::raw_ostream &os) {
   Traffic traffic = getTraffic(launch);
   os << stringify(classify(launch)) << " '" << launch.name << "' reads "
      << traffic.read << ", writes " << traffic.written;
-  if (auto call = dyn_cast_or_null<func::CallOp>(launch.op))
-    os << ": "
-       << describeKernel(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
-              call, call.getCalleeAttr()));
+  if (isa_and_nonnull<func::CallOp>(launch.op))
+    os << ": " << describe(launch.op);
   os << '\n';
+  for (const StepPlan::Part &part : launch.parts)
+    os << "  '" << part.name << "': " << describe(part.op) << '\n';
 }
 
 struct FusionReport : mpt::impl::FusionReportBase<FusionReport> {

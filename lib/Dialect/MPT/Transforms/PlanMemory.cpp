@@ -38,6 +38,8 @@ StringRef describe(StepPlan::LaunchKind kind) {
     return "attention";
   case StepPlan::LaunchKind::AttentionGrad:
     return "attention_grad";
+  case StepPlan::LaunchKind::Group:
+    return "group";
   }
   llvm_unreachable("all kinds are listed");
 }
@@ -70,6 +72,8 @@ void printLaunches(func::FuncOp step, const StepPlan &plan) {
     print(launch, "init: ");
 }
 
+bool groupAll(const KernelModel &) { return true; }
+
 struct PlanMemory : mpt::impl::PlanMemoryBase<PlanMemory> {
   using PlanMemoryBase::PlanMemoryBase;
 
@@ -77,7 +81,10 @@ struct PlanMemory : mpt::impl::PlanMemoryBase<PlanMemory> {
     func::FuncOp step = getStage(getOperation(), "step", "mpt-plan-memory");
     if (!step)
       return signalPassFailure();
-    FailureOr<StepPlan> plan = StepPlan::build(step);
+    StepPlanOptions options;
+    if (group)
+      options.canGroup = groupAll;
+    FailureOr<StepPlan> plan = StepPlan::build(step, options);
     if (failed(plan))
       return signalPassFailure();
     Builder builder(&getContext());

@@ -13,8 +13,17 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mpt/Dialect/MPT/Analysis/Storage.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
 
 namespace mpt {
+
+class KernelModel;
+
+struct StepPlanOptions {
+  /// Whether the target can run launches of this kernel as parts of a larger
+  /// one. Null: every launch stays alone.
+  llvm::function_ref<bool(const KernelModel &)> canGroup;
+};
 
 struct StepPlan {
   enum class BufferKind { Argument, Arena, Constant };
@@ -40,7 +49,16 @@ struct StepPlan {
     Copy,
     Fill,
     Attention,
-    AttentionGrad
+    AttentionGrad,
+    Group
+  };
+  /// One of the kernel calls that a group launches at once. It reads
+  /// `accesses[firstRead...]` of the group and writes `[firstWritten...]`.
+  struct Part {
+    std::string name;
+    mlir::Operation *op = nullptr;
+    unsigned firstRead = 0, numRead = 0;
+    unsigned firstWritten = 0, numWritten = 0;
   };
   struct Launch {
     LaunchKind kind;
@@ -51,7 +69,8 @@ struct StepPlan {
     /// result; with an epilogue, its other arguments and its results, of which
     /// the product comes first where it is kept. Scatter: init, ids, updates,
     /// result. Copy: source, result. Fill: result. Attention and its gradient:
-    /// operands, then results.
+    /// operands, then results. Group: all that its parts read, then all they
+    /// write.
     llvm::SmallVector<Access, 8> accesses;
     /// How many of `accesses`, from the back, are written.
     unsigned numWritten = 1;
@@ -59,6 +78,11 @@ struct StepPlan {
     std::optional<ProductViews> product;
     /// Copies and fills.
     int64_t bytes = 0;
+    /// Groups: kernel calls that do not depend on each other.
+    std::vector<Part> parts;
+
+    /// What a part's kernel takes: arguments, then results.
+    llvm::SmallVector<Access, 8> getAccesses(const Part &part) const;
   };
   struct Argument {
     std::string name;
@@ -89,11 +113,21 @@ struct StepPlan {
   int64_t liveBytes = 0;
 
   /// Plans `step`, which holds kernel calls, products, attention, scatters,
-  /// views and constants only, and beside it `@init`, if the module has it.
-  static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step);
-  /// Every access inside its buffer, everything read was written before, and no
-  /// two buffers share bytes while both are live.
+  /// views and constants only, and beside it `@init`, if the module has it,
+  /// whose launches stay alone.
+  static mlir::FailureOr<StepPlan> build(mlir::func::FuncOp step,
+                                         const StepPlanOptions &options = {});
+  /// Every access inside its buffer, everything read was written before, no two
+  /// buffers share bytes while both are live, and no part of a group touches
+  /// what another part writes.
   mlir::LogicalResult verify() const;
+
+  /// Calls `visit` for each kernel call of the step and of `init`, alone or
+  /// part of a group, with its name and its accesses.
+  void
+  forEachCall(llvm::function_ref<void(mlir::func::CallOp, llvm::StringRef name,
+                                      llvm::ArrayRef<Access>)>
+                  visit) const;
 };
 
 /// Bytes of one element as stored (i1 takes one byte).

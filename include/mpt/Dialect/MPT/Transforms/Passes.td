@@ -398,8 +398,12 @@ def PlanMemory : Pass<"mpt-plan-memory", "::mlir::ModuleOp"> {
     `mpt.arena_bytes` and `mpt.live_bytes` (the most bytes live at once, which
     no arena can undercut) on the function.
   }];
-  let options = [Option<"print", "print", "bool", "false",
-                        "say of each launch what it reads and writes, and where">];
+  let options = [
+    Option<"print", "print", "bool", "false",
+           "say of each launch what it reads and writes, and where">,
+    Option<"group", "group", "bool", "false",
+           "have independent launches of one kind share one">
+  ];
   let statistics = [Statistic<"numLaunches", "launches", "launches in the step">];
 }
 
