@@ -7,6 +7,7 @@ and steps with and without epilogues must agree bit by bit.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,9 @@ def cases(store, tmp_path_factory):
     return case
 
 
-@pytest.mark.parametrize("policy, model", [("bf16", "tinyB"), ("uniform", "tinyA"), ("scaled", "tinyA_dropout")])
+@pytest.mark.parametrize(
+    "policy, model", [("bf16", "tinyB"), ("uniform", "tinyA"), ("delayed", "tinyA"), ("scaled", "tinyA_dropout")]
+)
 def test_own_products_and_epilogues(cases, policy, model):
     case = cases(policy, model)
     with CudaPackage(case.package, simulate=True) as package, Package(case.cpu_package()) as oracle:
@@ -134,7 +137,27 @@ def test_own_products_and_epilogues(cases, policy, model):
     assert any(entry.get("epilogue") for entry in products)
 
 
-@pytest.mark.parametrize("policy, model", [("uniform", "tinyA"), ("scaled", "tinyA_dropout")])
+def test_delayed_scales_leave_transposed_codes_to_epilogues(cases):
+    case = cases("delayed", "tinyA")
+    launches = json.loads((case.package / "manifest.json").read_text())["launches"]
+    kept = {}
+    for entry in (each for each in launches if each.get("epilogue")):
+        codes = [r["shape"] for r in case.kernels[entry["epilogue"]]["results"] if r["dtype"].startswith("f8")]
+        assert entry["m"] != entry["n"]
+        if [entry["n"], entry["m"]] in codes:
+            assert len(codes) == 2, entry["name"]
+            kept[entry["name"]] = entry["keep"]
+    # GELU's gradient reads the product behind which GELU is, too.
+    assert kept == {
+        "encoder.layer.0.intermediate.dense": True,
+        "encoder.layer.1.intermediate.dense": True,
+        "encoder.layer.0.output.dense/dgrad": False,
+        "encoder.layer.1.output.dense/dgrad": False,
+    }
+    assert "mpt::gemm::storeTransposed(" in (case.package / "step.cu").read_text()
+
+
+@pytest.mark.parametrize("policy, model", [("uniform", "tinyA"), ("delayed", "tinyA"), ("scaled", "tinyA_dropout")])
 def test_epilogues_change_no_bits(cases, policy, model):
     case = cases(policy, model)
     states = []

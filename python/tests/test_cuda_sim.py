@@ -31,6 +31,8 @@ SCALED = {
     ),
     "recipe = current": "recipe = delayed, history = 4",
 }
+# What each policy changes in the step of the policy "uniform".
+RECIPES = {"scaled": SCALED, "delayed": {"recipe = current": "recipe = delayed, history = 4"}}
 
 
 class Case:
@@ -45,11 +47,11 @@ class Case:
         self.reference = store.reference(model.partition("_")[0])
         graph, step = directory / "graph.mlir", directory / "step.mlir"
         stages.import_model(store.path(model), graph)
-        assigned = "uniform" if policy == "scaled" else policy
+        assigned = "uniform" if policy in RECIPES else policy
         stages.optimise(graph, step, [*TRAIN_PASSES, f"--assign-precision=policy={assigned}"])
-        if policy == "scaled":
+        if policy in RECIPES:
             text = step.read_text()
-            for old, new in SCALED.items():
+            for old, new in RECIPES[policy].items():
                 assert old in text
                 text = text.replace(old, new)
             step.write_text(text)

@@ -4,12 +4,14 @@
 //
 // See EpilogueEmitter.h. Each pair of neighbours goes through the kernel's
 // nodes element by element; then the results are stored: f32 and bf16 from
-// registers, FP8 codes and the values of column sums by way of shared memory.
+// registers, FP8 codes (of D or of D^T) and the values of column sums by way of
+// shared memory.
 //
 //===----------------------------------------------------------------------===//
 
 #include "EpilogueEmitter.h"
 #include "NodeWriter.h"
+#include "mpt/Dialect/MPT/Analysis/OwnProducts.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -26,20 +28,22 @@ Type elementOf(Type type) {
 }
 
 /// What becomes of a result.
-enum class Way { Registers, Codes, ColumnSums, RowMaxima };
+enum class Way { Registers, Codes, TransposedCodes, ColumnSums, RowMaxima };
 
 Way wayOf(const KernelModel &model, const KernelResult &result) {
   if (result.kind == ResultKind::Chunk)
     return Way::ColumnSums;
   if (result.kind == ResultKind::PerRow)
     return Way::RowMaxima;
+  if (result.kind == ResultKind::Transposed)
+    return Way::TransposedCodes;
   return isFloat8(model.getElementType(result.value)) ? Way::Codes
                                                       : Way::Registers;
 }
 
-/// Bytes of staging for each column of a tile (64 rows).
-int64_t stagingOf(Way way) {
-  return way == Way::Codes ? 64 : way == Way::ColumnSums ? 256 : 0;
+/// Whether the copy engine stores it, which takes a tensor map.
+bool isMapped(Way way) {
+  return way == Way::Codes || way == Way::TransposedCodes;
 }
 
 /// What a result stores: the value, or what a row's maximum is of.
@@ -62,7 +66,7 @@ struct Emitter {
     int64_t next = 0;
     for (const KernelResult &result : model.results) {
       staging.push_back(next);
-      next += stagingOf(wayOf(model, result));
+      next += getEpilogueStaging(model, result);
     }
   }
 
@@ -105,6 +109,9 @@ void Emitter::comment() {
       os << "largest magnitude of row";
     else if (isa<ReduceChunksOp>(each))
       os << "chunk sums";
+    else if (auto copy = dyn_cast<CopyOp>(each);
+             copy && getTransposedSource(copy))
+      os << "transposed";
     else
       os << each.getName().stripDialect();
   }
@@ -123,7 +130,7 @@ void Emitter::members() {
   for (auto [index, type] : llvm::enumerate(kernel.getResultTypes()))
     w.line(memoryType(elementOf(type)) + " *out" + Twine(index) + ";");
   for (auto [index, result] : llvm::enumerate(model.results))
-    if (wayOf(model, result) == Way::Codes)
+    if (isMapped(wayOf(model, result)))
       w.line("mpt::TensorMap map" + Twine(index) + ";");
   w.blank();
   if (has(Way::RowMaxima)) {
@@ -190,6 +197,10 @@ void Emitter::store(unsigned index) {
     w.line("mpt::gemm::stageCodes(" + stagingAt(index, "at.tile") + ", at, " +
            y + ");");
     return;
+  case Way::TransposedCodes:
+    w.line("mpt::gemm::stageTransposed(" + stagingAt(index, "at.tile") +
+           ", at, " + y + ");");
+    return;
   case Way::ColumnSums:
     w.line("mpt::gemm::stageColumns(" + stagingAt(index, "at.tile") + ", at, " +
            y + ");");
@@ -225,7 +236,7 @@ void Emitter::visit() {
 }
 
 void Emitter::end() {
-  if (!has(Way::Codes) && !has(Way::ColumnSums) && !has(Way::RowMaxima))
+  if (getEpilogueStaging(model) == 0 && !has(Way::RowMaxima))
     return;
   w.line("template <typename S>");
   w.line("__device__ __forceinline__ void end(S &state,");
@@ -241,6 +252,10 @@ void Emitter::end() {
     case Way::Codes:
       w.line("mpt::gemm::storeCodes(&" + numbered("map", index) + ", tile, " +
              stagingAt(index, "tile") + ");");
+      break;
+    case Way::TransposedCodes:
+      w.line("mpt::gemm::storeTransposed(&" + numbered("map", index) +
+             ", tile, " + stagingAt(index, "tile") + ");");
       break;
     case Way::ColumnSums:
       w.line("mpt::gemm::sumColumns(" + out + ", tile, " +
@@ -270,17 +285,22 @@ void Emitter::pointers() {
 
 /// The maps of what the copy engine stores.
 void Emitter::describe() {
-  if (!has(Way::Codes))
+  if (!has(Way::Codes) && !has(Way::TransposedCodes))
     return;
   w.open("std::string describe(int m, int n) {");
   w.line("std::string error;");
   for (auto [index, result] : llvm::enumerate(model.results)) {
-    if (wayOf(model, result) != Way::Codes)
+    Way way = wayOf(model, result);
+    if (!isMapped(way))
       continue;
+    std::string out = numbered("out", index);
+    std::string map = way == Way::Codes
+                          ? "resultMap(" + out + ", m, n)"
+                          : "transposedResultMap(" + out + ", m, n, " +
+                                std::to_string(kFusedTileColumns) + ")";
     w.line("if (error.empty())");
     w.line("  error = mpt::encodeTensorMap(");
-    w.line("      " + numbered("map", index) + ", mpt::gemm::resultMap(" +
-           numbered("out", index) + ", m, n));");
+    w.line("      " + numbered("map", index) + ", mpt::gemm::" + map + ");");
   }
   w.line("return error;");
   w.close();
@@ -307,13 +327,6 @@ std::string cuda::getEpilogueName(FusedMatmulOp op) {
   return op.getKeep() ? name + "_keep" : name;
 }
 
-int64_t cuda::getEpilogueStaging(const KernelModel &model) {
-  int64_t bytes = 0;
-  for (const KernelResult &result : model.results)
-    bytes += stagingOf(wayOf(model, result));
-  return bytes;
-}
-
 void cuda::emitEpilogue(FusedMatmulOp op, const KernelModel &model,
                         SourceWriter &w) {
   Emitter(op, model, w).run();
@@ -328,7 +341,7 @@ std::string cuda::getEpilogueValue(FusedMatmulOp op, const KernelModel &model,
   for (const std::string &each : results)
     text += ", " + each;
   for (const KernelResult &result : model.results)
-    if (wayOf(model, result) == Way::Codes)
+    if (isMapped(wayOf(model, result)))
       text += ", {}";
   return text + "}";
 }

@@ -20,9 +20,6 @@ namespace cuda {
 /// without the product's own result.
 std::string getEpilogueName(FusedMatmulOp op);
 
-/// Bytes of shared memory that a warpgroup needs for each column of a tile.
-int64_t getEpilogueStaging(const KernelModel &model);
-
 /// Writes the struct.
 void emitEpilogue(FusedMatmulOp op, const KernelModel &model, SourceWriter &w);
 

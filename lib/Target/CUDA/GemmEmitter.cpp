@@ -23,8 +23,6 @@ namespace {
 /// Products that one function describes: compilers are not linear in the length
 /// of a function.
 constexpr size_t kLoadsPerPart = 64;
-/// Stages of a kernel's ring: what fits beside an epilogue's staging.
-constexpr int64_t kMostStages = 6, kSharedBytes = 227 * 1024;
 
 Type elementOf(Value value) {
   return cast<RankedTensorType>(value.getType()).getElementType();
@@ -56,17 +54,6 @@ struct Product {
     return own.turnedRhs ? views.rhs.rows : views.rhs.columns;
   }
 };
-
-/// Stages that fit beside the epilogue's bytes for each column; the ring's are
-/// of 128 bytes of k.
-int64_t stagesFor(const OwnProduct &own, int64_t staging) {
-  int64_t stage = (kOwnTileRows + own.tileColumns) * 128;
-  constexpr int64_t alignment = 1024, barriers = 16 * kMostStages;
-  constexpr int64_t warpgroups = 2;
-  int64_t left = kSharedBytes - alignment - barriers -
-                 warpgroups * staging * own.tileColumns;
-  return std::min(kMostStages, left / stage);
-}
 
 StringRef text(bool value) { return value ? "true" : "false"; }
 
@@ -109,14 +96,10 @@ LogicalResult GemmEmitter::addEpilogue(Instance &instance) {
   Epilogue epilogue =
       getEpilogue(getEpilogueFunction(fused), fused.getPosition(),
                   launch.product->m, launch.product->n);
-  std::string problem = epilogue.problem;
-  if (problem.empty() &&
-      stagesFor(Product(launch).own, getEpilogueStaging(epilogue.model)) < 2)
-    problem = "needs more shared memory than a block has";
-  if (!problem.empty())
+  if (!epilogue.problem.empty())
     return fused.emitOpError()
            << "named '" << launch.name << "' cannot take in '"
-           << fused.getEpilogue() << "': the kernel " << problem;
+           << fused.getEpilogue() << "': the kernel " << epilogue.problem;
   instance.epilogue = std::move(epilogue.model);
   return success();
 }
@@ -186,7 +169,7 @@ void GemmEmitter::emitKernel(const Instance &instance, SourceWriter &w) const {
   std::string b = ("num::Format::" + formatOf(product.rhs)).str();
   std::string config = "mpt::gemm::Config<" + a + ", " + b + ", " +
                        std::to_string(own.tileColumns) + ", " +
-                       std::to_string(stagesFor(own, staging)) + ",";
+                       std::to_string(getStages(own, staging)) + ",";
   std::string flags = (text(own.promote) + ", " + text(own.turnedLhs) + ", " +
                        text(own.turnedRhs) + ">;")
                           .str();

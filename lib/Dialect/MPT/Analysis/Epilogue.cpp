@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mpt/Dialect/MPT/Analysis/Epilogue.h"
+#include "mpt/Dialect/MPT/Analysis/OwnProducts.h"
 
 using namespace mlir;
 using namespace mpt;
@@ -54,6 +55,28 @@ std::string whyNotNode(const KernelModel &model, const KernelNode &node,
   return "";
 }
 
+/// Whether a result is the domain's matrix, transposed: one tensor map then
+/// describes it to the copy engine.
+bool isWholeTransposed(const KernelModel &model, const KernelResult &result) {
+  const AccessMap &access = result.access;
+  return access.offset == 0 && access.columnTerms.empty() &&
+         access.columnStride == model.rows &&
+         ArrayRef(access.rowTerms) == ArrayRef(IndexTerm{1, model.rows, 1});
+}
+
+/// Only codes are transposed on their way through shared memory; whole rows of
+/// 16 bytes are what the copy engine can step by.
+std::string whyNotTransposed(const KernelModel &model,
+                             const KernelResult &result) {
+  if (!isFloat8(model.getElementType(result.value)))
+    return "has a transposed result that is not FP8";
+  if (model.rows % kCodeRow)
+    return "has transposed codes in rows of other than whole 16 bytes";
+  if (!isWholeTransposed(model, result))
+    return "has codes that are transposed other than as one matrix";
+  return "";
+}
+
 std::string whyNotResult(const KernelModel &model, const KernelResult &result) {
   Type element = model.getElementType(result.value);
   if (isRowMaximum(model, result))
@@ -67,6 +90,8 @@ std::string whyNotResult(const KernelModel &model, const KernelResult &result) {
                                       : "";
     return "has a result that is neither f32, bf16 nor FP8";
   }
+  if (result.kind == ResultKind::Transposed)
+    return whyNotTransposed(model, result);
   if (result.kind == ResultKind::Chunk)
     return "";
   return "has a result that is one number a row";
@@ -102,7 +127,26 @@ Epilogue mpt::getEpilogue(func::FuncOp kernel, unsigned position, int64_t m,
     note(whyNotNode(epilogue.model, node, position));
   for (const KernelResult &result : epilogue.model.results)
     note(whyNotResult(epilogue.model, result));
+  if (getStages(OwnProduct(), getEpilogueStaging(epilogue.model)) < 2)
+    note("needs more shared memory than a block has");
   return epilogue;
+}
+
+int64_t mpt::getEpilogueStaging(const KernelModel &model,
+                                const KernelResult &result) {
+  constexpr int64_t rows = 64;
+  if (result.kind == ResultKind::Chunk)
+    return rows * sizeof(float);
+  bool codes =
+      result.kind == ResultKind::Full || result.kind == ResultKind::Transposed;
+  return codes && isFloat8(model.getElementType(result.value)) ? rows : 0;
+}
+
+int64_t mpt::getEpilogueStaging(const KernelModel &model) {
+  int64_t bytes = 0;
+  for (const KernelResult &result : model.results)
+    bytes += getEpilogueStaging(model, result);
+  return bytes;
 }
 
 func::FuncOp mpt::getEpilogueFunction(FusedMatmulOp op) {

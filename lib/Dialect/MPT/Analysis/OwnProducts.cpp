@@ -158,3 +158,13 @@ OwnProduct mpt::getOwnProduct(ProductOpInterface op,
   }
   return own;
 }
+
+int64_t mpt::getStages(const OwnProduct &own, int64_t staging) {
+  constexpr int64_t most = 6, shared = 227 * 1024;
+  constexpr int64_t alignment = 1024, barriers = 16 * most, warpgroups = 2;
+  // A stage holds 128 bytes of k.
+  int64_t stage = (kOwnTileRows + own.tileColumns) * 128;
+  int64_t left =
+      shared - alignment - barriers - warpgroups * staging * own.tileColumns;
+  return std::min(most, left / stage);
+}

@@ -29,6 +29,12 @@ struct Epilogue {
 Epilogue getEpilogue(mlir::func::FuncOp kernel, unsigned position, int64_t m,
                      int64_t n);
 
+/// Bytes of shared memory that a warpgroup needs for each column of a tile (64
+/// rows): for FP8 codes and the values of column sums.
+int64_t getEpilogueStaging(const KernelModel &model,
+                           const KernelResult &result);
+int64_t getEpilogueStaging(const KernelModel &model);
+
 /// The kernel function of a fused product.
 mlir::func::FuncOp getEpilogueFunction(FusedMatmulOp op);
 

@@ -23,14 +23,14 @@ enum class ProductEngine { Own, CublasLt, Auto };
 inline constexpr llvm::StringLiteral kOwn = "own";
 inline constexpr llvm::StringLiteral kCublasLt = "cublaslt";
 
-/// Rows of a block's tile.
-inline constexpr int64_t kOwnTileRows = 128;
+/// Rows of a block's tile, and its columns where there is an epilogue.
+inline constexpr int64_t kOwnTileRows = 128, kFusedTileColumns = 128;
 /// Multiprocessors of an H100 or H200 (SXM), among which tiles are dealt.
 inline constexpr int64_t kOwnUnits = 132;
 
 /// One instance of the kernel.
 struct OwnProduct {
-  int64_t tileColumns = 128;
+  int64_t tileColumns = kFusedTileColumns;
   /// The sum of each 128 k is added to a second f32 accumulator.
   bool promote = false;
   /// BF16 operands held as [k, m] and [k, n].
@@ -50,6 +50,10 @@ std::string whyNotCublasLt(ProductOpInterface op, const ProductViews &views);
 /// The instance for a product that our kernels take: the tile with the least
 /// work in the longest chain of tiles. An epilogue takes tiles of 128 columns.
 OwnProduct getOwnProduct(ProductOpInterface op, const ProductViews &views);
+
+/// Stages of the kernel's ring that fit into shared memory beside an epilogue's
+/// `staging` bytes for each column of a warpgroup; it needs two.
+int64_t getStages(const OwnProduct &own, int64_t staging);
 
 } // namespace mpt
 
