@@ -14,7 +14,6 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -33,14 +32,9 @@ TRAIN = ("--mpt-differentiate", "--mpt-add-optimizer")
 # Layers and hidden size.
 MODELS = {"base": (12, 768), "large": (24, 1024), "mini": (2, 128)}
 CHECKED = ("bf16", "uniform")
+ENGINES = ("own", "cublaslt")  # who multiplies
 ORACLE_STEPS, LR = 10, 1e-3
 LIMIT = 60 << 20
-
-
-def engines() -> list[str]:
-    """Who may multiply: what mpt-build's --products takes, or cuBLASLt alone."""
-    said = subprocess.run([stages.find_tool("mpt-build"), "--help"], capture_output=True, text=True, check=True)
-    return ["own", "cublaslt"] if "--products" in said.stdout else [""]
 
 
 def build(step: Path, out: Path, options: list[str]) -> None:
@@ -56,7 +50,7 @@ def check_case(model: Path, policy: str, engine: str, out: Path, work: Path) -> 
     graph, step = work / "graph.mlir", work / "step.mlir"
     stages.import_model(model, graph)
     stages.optimise(graph, step, [*TRAIN, f"--assign-precision=policy={policy}"])
-    stages.run_tool("mpt-build", [step, "--target=cuda", "-o", out, *([f"--products={engine}"] if engine else [])])
+    stages.run_tool("mpt-build", [step, "--target=cuda", "-o", out, f"--products={engine}"])
     stages.build(step, work / "cpu", "cpu", "reference")
     reference = load_file(model.with_suffix(".safetensors"))
     batch = {name.removeprefix("batch."): value for name, value in reference.items() if name.startswith("batch.")}
@@ -103,12 +97,12 @@ def measure_case(name: str, out: Path, metrics: dict[str, Path]) -> list[dict]:
         stages.run_tool("mpt-opt", [work / "graph.mlir", *TRAIN, "-o", work / "step.mlir"])
         for policy in ("bf16", "uniform", "assigned"):
             errors = assigned(work / "step.mlir", work / f"{policy}.mlir", policy, metrics.get(model), work)
-            for engine in engines():
-                package = out / "-".join(part for part in (name, policy, engine) if part)
-                build(work / f"{policy}.mlir", package, [f"--products={engine}"] if engine else [])
+            for engine in ENGINES:
+                package = out / f"{name}-{policy}-{engine}"
+                build(work / f"{policy}.mlir", package, [f"--products={engine}"])
                 entries.append({
                     "package": str(package.relative_to(out.parent)), "model": model, "layers": layers, "hidden": hidden,
-                    "batch": batch, "seq": seq, "policy": policy, "products": engine or "cublaslt", "errors": errors,
+                    "batch": batch, "seq": seq, "policy": policy, "products": engine, "errors": errors,
                 })  # fmt: skip
                 print(f"wrote {package}", flush=True)
     return entries
@@ -128,8 +122,8 @@ def prepare(out: Path, names: list[str], metrics: dict[str, Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         models.write_model("tinyA", Path(folder))
         for policy in CHECKED:
-            for engine in engines():
-                case = out / "check" / "-".join(part for part in ("tinyA", policy, engine) if part)
+            for engine in ENGINES:
+                case = out / "check" / f"tinyA-{policy}-{engine}"
                 with tempfile.TemporaryDirectory() as work:
                     check_case(Path(folder) / "tinyA.onnx", policy, engine, case, Path(work))
                 checks.append({"package": str(case.relative_to(out)), "policy": policy})

@@ -81,54 +81,8 @@ void KernelWriter::demandRows(unsigned firstPhase, unsigned lastPhase) {
 }
 
 //===----------------------------------------------------------------------===//
-// Names and indices
+// Elements
 //===----------------------------------------------------------------------===//
-
-/// An identifier from the op's name and the node's number.
-std::string KernelWriter::nameOf(unsigned id, unsigned result) {
-  const KernelNode &node = model.nodes[id];
-  if (!node.op)
-    return "x" + std::to_string(id);
-  StringRef op = node.op->getName().stripDialect();
-  std::string name;
-  if (auto reduce = dyn_cast<ReduceOp>(node.op))
-    op = stringifyReduction(reduce.getKind());
-  for (size_t i = 0; i < op.size(); ++i)
-    name += i > 0 && op[i - 1] == '_' ? llvm::toUpper(op[i]) : op[i];
-  llvm::erase(name, '_');
-  name += std::to_string(id);
-  if (node.op->getNumResults() > 1)
-    name += "_" + std::to_string(result);
-  return name;
-}
-
-/// `variable / div % mod * stride` for each term, for a variable below `size`.
-static void appendTerms(ArrayRef<IndexTerm> terms, StringRef variable,
-                        int64_t size, std::string &text) {
-  for (const IndexTerm &term : terms) {
-    std::string digit = variable.str();
-    if (term.div != 1)
-      digit += " / " + std::to_string(term.div);
-    if (term.div * term.mod < size)
-      digit += " % " + std::to_string(term.mod);
-    if (term.stride != 1)
-      digit += " * " + std::to_string(term.stride);
-    text += (text.empty() ? "" : " + ") + digit;
-  }
-}
-
-std::string KernelWriter::elementIndex(const AccessMap &access, bool inRow) {
-  std::string text;
-  appendTerms(access.rowTerms, "row", model.rows, text);
-  if (access.offset)
-    text += (text.empty() ? "" : " + ") + std::to_string(access.offset);
-  if (!inRow && access.columnStride)
-    appendTerms(IndexTerm{1, model.columns, access.columnStride}, "c",
-                model.columns, text);
-  if (!inRow)
-    appendTerms(access.columnTerms, "c", model.columns, text);
-  return text.empty() ? "0" : text;
-}
 
 /// The element that an argument or gather node reads.
 std::string KernelWriter::element(unsigned id, bool inRow) {
@@ -156,24 +110,6 @@ void KernelWriter::setValue(NodeUse use, Expression expression, bool inRow) {
   if (values.size() <= use.result)
     values.resize(use.result + 1);
   values[use.result] = std::move(expression);
-}
-
-Expression KernelWriter::constantOf(const KernelNode &node) {
-  auto splat = cast<SplatElementsAttr>(cast<ConstantOp>(node.op).getValue());
-  Type element = splat.getElementType();
-  if (element.isF32()) {
-    float x = splat.getSplatValue<APFloat>().convertToFloat();
-    return {floatLiteral(x), std::signbit(x) ? Binding::Unary : Binding::Atom,
-            element};
-  }
-  if (isa<FloatType>(element))
-    return intLiteral(
-        splat.getSplatValue<APFloat>().bitcastToAPInt().getZExtValue(),
-        element);
-  APInt bits = splat.getSplatValue<APInt>();
-  bool isCode = element.isInteger(8) || element.isInteger(1);
-  return intLiteral(isCode ? bits.getZExtValue() : bits.getSExtValue(),
-                    element);
 }
 
 std::string KernelWriter::identityOf(Reduction kind) {
@@ -223,7 +159,7 @@ void KernelWriter::evaluate(unsigned id,
   const KernelNode &node = model.nodes[id];
   switch (node.kind) {
   case NodeKind::Constant:
-    setValue({id, 0}, constantOf(node), inRow);
+    setValue({id, 0}, splatOf(node), inRow);
     return;
   case NodeKind::Argument:
   case NodeKind::Gather: {

@@ -11,10 +11,9 @@
 #ifndef MPT_LIB_TARGET_CUDA_KERNELWRITER_H
 #define MPT_LIB_TARGET_CUDA_KERNELWRITER_H
 
-#include "ExpressionEmitter.h"
 #include "KernelEmitter.h"
+#include "NodeWriter.h"
 #include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/SmallSet.h"
 
 namespace mpt {
 namespace cuda {
@@ -84,10 +83,13 @@ private:
   void evaluate(unsigned id, const llvm::SmallSet<unsigned, 4> &results,
                 bool inRow);
   void setValue(NodeUse use, Expression expression, bool inRow);
-  Expression constantOf(const KernelNode &node);
   void emitLeading(unsigned id, bool inRow);
-  std::string nameOf(unsigned id, unsigned result = 0);
-  std::string elementIndex(const AccessMap &access, bool inRow);
+  std::string nameOf(unsigned id, unsigned result = 0) const {
+    return nameOfNode(model, id, result);
+  }
+  std::string elementIndex(const AccessMap &access, bool inRow) const {
+    return indexInTerms(model, access, inRow);
+  }
   std::string element(unsigned id, bool inRow);
   Reduction kindOf(unsigned id) {
     return llvm::cast<ReduceOp>(model.nodes[id].op).getKind();

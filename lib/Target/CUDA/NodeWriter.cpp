@@ -13,12 +13,15 @@ using namespace mlir;
 using namespace mpt;
 using namespace mpt::cuda;
 
-std::string NodeWriter::nameOf(unsigned id, unsigned result) const {
+std::string cuda::nameOfNode(const KernelModel &model, unsigned id,
+                             unsigned result) {
   const KernelNode &node = model.nodes[id];
   if (!node.op)
     return "x" + std::to_string(id);
   StringRef op = node.op->getName().stripDialect();
   std::string name;
+  if (auto reduce = dyn_cast<ReduceOp>(node.op))
+    op = stringifyReduction(reduce.getKind());
   for (size_t i = 0; i < op.size(); ++i)
     name += i > 0 && op[i - 1] == '_' ? llvm::toUpper(op[i]) : op[i];
   llvm::erase(name, '_');
@@ -43,7 +46,8 @@ static void appendTerms(ArrayRef<IndexTerm> terms, StringRef variable,
   }
 }
 
-std::string NodeWriter::indexOf(const AccessMap &access, bool perRow) const {
+std::string cuda::indexInTerms(const KernelModel &model,
+                               const AccessMap &access, bool perRow) {
   std::string text;
   appendTerms(access.rowTerms, "row", model.rows, text);
   if (access.offset)
@@ -63,7 +67,7 @@ void NodeWriter::setValue(NodeUse use, Expression expression) {
   results[use.result] = std::move(expression);
 }
 
-Expression NodeWriter::constantOf(const KernelNode &node) const {
+Expression cuda::splatOf(const KernelNode &node) {
   auto splat = cast<SplatElementsAttr>(cast<ConstantOp>(node.op).getValue());
   Type element = splat.getElementType();
   if (element.isF32()) {
@@ -85,7 +89,7 @@ void NodeWriter::evaluate(unsigned id,
                           const llvm::SmallSet<unsigned, 4> &results) {
   const KernelNode &node = model.nodes[id];
   if (node.kind == NodeKind::Constant)
-    return setValue({id, 0}, constantOf(node));
+    return setValue({id, 0}, splatOf(node));
   if (node.kind == NodeKind::Argument) {
     Type type = cast<RankedTensorType>(kernel.getArgumentTypes()[node.argument])
                     .getElementType();

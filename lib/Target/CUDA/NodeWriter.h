@@ -3,7 +3,8 @@
 // Part of mpt, under the Apache License v2.0 with LLVM Exceptions. See LICENSE.
 //
 // Writes the nodes of a model as variables named after their ops, at the place
-// `row`, `c` of the code around them. Private to the CUDA back end.
+// `row`, `c` of the code around them; names, indices and constants are those of
+// kernels too. Private to the CUDA back end.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,6 +18,17 @@
 namespace mpt {
 namespace cuda {
 
+/// An identifier from the op's name and the node's number; of a reduction, from
+/// its kind.
+std::string nameOfNode(const KernelModel &model, unsigned id, unsigned result);
+
+/// An index in terms of `row` and, unless it is the row's, `c`.
+std::string indexInTerms(const KernelModel &model, const AccessMap &access,
+                         bool perRow);
+
+/// The value of an mpt.constant, which is a splat.
+Expression splatOf(const KernelNode &node);
+
 class NodeWriter {
 public:
   NodeWriter(const KernelModel &model, SourceWriter &w)
@@ -29,13 +41,14 @@ public:
     return values[use.node][use.result];
   }
   void setValue(NodeUse use, Expression expression);
-  /// An identifier from the op's name and the node's number.
-  std::string nameOf(unsigned id, unsigned result = 0) const;
+  std::string nameOf(unsigned id, unsigned result = 0) const {
+    return nameOfNode(model, id, result);
+  }
 
 private:
-  Expression constantOf(const KernelNode &node) const;
-  /// An index in terms of `row` and, unless it is the row's, `c`.
-  std::string indexOf(const AccessMap &access, bool perRow) const;
+  std::string indexOf(const AccessMap &access, bool perRow) const {
+    return indexInTerms(model, access, perRow);
+  }
 
   const KernelModel &model;
   mlir::func::FuncOp kernel;
