@@ -98,7 +98,26 @@ void GroupEmitter::addGroup(const StepPlan::Launch &launch, Models models) {
     group.blocks += across * down;
     group.numPlaces = std::max(group.numPlaces, part.numRead + part.numWritten);
   }
+  findKernel(group);
   groups.push_back(std::move(group));
+}
+
+/// Groups of the same bodies, in whatever order, share a function.
+void GroupEmitter::findKernel(Group &group) {
+  SmallVector<unsigned> sorted(group.bodies);
+  llvm::sort(sorted);
+  for (Part &part : group.parts)
+    part.body = llvm::find(sorted, group.bodies[part.body]) - sorted.begin();
+  group.bodies = std::move(sorted);
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  SourceWriter w(os);
+  emitGroup(group, "group", w);
+  auto [it, isNew] = kernelOfText.try_emplace(text, kernels.size());
+  if (isNew)
+    kernels.push_back({groups.size()});
+  group.kernel = it->second;
+  ++kernels[group.kernel].uses;
 }
 
 /// The call of a part's function, with the tensors of the part.
@@ -121,10 +140,10 @@ void GroupEmitter::emitCall(const Body &body, SourceWriter &w) {
   w.list(body.name, items, ";");
 }
 
-void GroupEmitter::emitGroup(const Group &group, SourceWriter &w) {
-  w.comment("One launch for " + group.launch->name + ".");
-  w.open("__global__ void __launch_bounds__(" + Twine(kThreads) + ") " +
-         group.name + "(mpt::Parts<" + Twine(group.numPlaces) + "> parts) {");
+void GroupEmitter::emitGroup(const Group &group, StringRef name,
+                             SourceWriter &w) {
+  w.open("__global__ void __launch_bounds__(" + Twine(kThreads) + ") " + name +
+         "(mpt::Parts<" + Twine(group.numPlaces) + "> parts) {");
   w.line("const auto &part = parts.find();");
   w.line("const mpt::PartBlock block = parts.blockOf(part);");
   if (group.bodies.size() == 1) {
@@ -151,8 +170,13 @@ void GroupEmitter::emitKernels(SourceWriter &w) {
     emitKernel(*body.model, body.name, uses + ".", w, body.form);
     w.blank();
   }
-  for (const Group &group : groups) {
-    emitGroup(group, w);
+  for (const Kernel &kernel : kernels) {
+    const Group &first = groups[kernel.group];
+    std::string uses = "One launch for " + first.launch->name;
+    if (kernel.uses > 1)
+      uses += "; shared by " + std::to_string(kernel.uses) + " groups";
+    w.comment(uses + ".");
+    emitGroup(first, first.name, w);
     w.blank();
   }
 }
@@ -163,8 +187,8 @@ void GroupEmitter::emitLaunch(const StepPlan::Launch &launch, SourceWriter &w) {
   std::string type =
       "mpt::Part" + std::string("<") + std::to_string(group.numPlaces) + ">";
   w.list("mpt::launch",
-         {quoted(launch.name), group.name, std::to_string(group.blocks),
-          std::to_string(kThreads), "0", "stream",
+         {quoted(launch.name), groups[kernels[group.kernel].group].name,
+          std::to_string(group.blocks), std::to_string(kThreads), "0", "stream",
           "mpt::Parts<" + std::to_string(group.numPlaces) +
               ">{step.memory(), at<" + type + ">(offset::" + group.name +
               "), " + std::to_string(group.parts.size()) + ", " +

@@ -49,6 +49,8 @@ private:
   struct Group {
     const StepPlan::Launch *launch;
     std::string name;
+    /// Of the file's kernels.
+    unsigned kernel = 0;
     std::vector<Part> parts;
     /// Of the file's bodies, in the order of the kernel's switch.
     llvm::SmallVector<unsigned> bodies;
@@ -56,15 +58,25 @@ private:
     int64_t blocks = 0;
   };
 
+  /// A group's function: one for all groups of the same bodies.
+  struct Kernel {
+    /// The place in `groups` of the first that it is for.
+    size_t group;
+    unsigned uses = 0;
+  };
+
   void addGroup(const StepPlan::Launch &launch, Models models);
   unsigned getBody(llvm::StringRef symbol, const KernelModel &model);
-  void emitGroup(const Group &group, SourceWriter &w);
+  void findKernel(Group &group);
+  void emitGroup(const Group &group, llvm::StringRef name, SourceWriter &w);
   void emitCall(const Body &body, SourceWriter &w);
 
   const DeviceMemory &memory;
   std::vector<Body> bodies;
   llvm::StringMap<unsigned> bodyOfText;
   std::vector<Group> groups;
+  std::vector<Kernel> kernels;
+  llvm::StringMap<unsigned> kernelOfText;
 };
 
 } // namespace cuda

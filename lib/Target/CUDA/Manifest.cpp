@@ -162,7 +162,7 @@ void Writer::launches(ArrayRef<StepPlan::Launch> list) {
       if (launch.bytes)
         json.attribute("bytes", launch.bytes);
       if (launch.kind == StepPlan::LaunchKind::Group) {
-        json.attribute("symbol", memory.tables[numGroups++].name);
+        json.attribute("table", memory.tables[numGroups++].name);
         parts(launch);
       }
       accesses("args", launch.accesses);

@@ -32,7 +32,7 @@
 
 // MANIFEST: "op": "group",
 // MANIFEST: "name": "w/update and 2 more",
-// MANIFEST-NEXT: "symbol": "group_
+// MANIFEST-NEXT: "table": "group_
 // MANIFEST-NEXT: "parts": [
 // MANIFEST: "name": "w/update",
 // MANIFEST: "name": "b/update",
